@@ -1,0 +1,100 @@
+"""The whole hierarchy of errors.
+
+The type says who is to blame, and `retryable` says whether the poller may try the same thing again. Every
+message is one clear sentence for a person; none carries a secret.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MeterbridgeError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigurationError(MeterbridgeError):
+    """A setting, a file, an option or a catalogue entry is wrong; the message names it."""
+
+
+class StoreError(MeterbridgeError):
+    """The database cannot be used: infrastructure, so the process stops with this message."""
+
+
+class DeliveryError(MeterbridgeError):
+    """The outbox or the MQTT side cannot be used."""
+
+
+class MeterError(MeterbridgeError):
+    """Something went wrong between us and one meter; never reaches another meter."""
+
+    retryable: ClassVar[bool] = True
+
+
+class LocalProtocolError(MeterError):
+    """We broke the protocol: a bug of ours, never retried."""
+
+    retryable: ClassVar[bool] = False
+
+
+class RemoteProtocolError(MeterError):
+    """The meter broke the protocol: drop the link, then retry."""
+
+
+class AssociationRefused(MeterError):
+    """The meter answered the association request with a refusal.
+
+    Args:
+        message: one sentence.
+        result: association-result of the AARE (1 permanent, 2 transient), or None when it came another way.
+        diagnostic: acse-service-user diagnostic, or None.
+    """
+
+    def __init__(self, message: str, result: int | None = None, diagnostic: int | None = None) -> None:
+        super().__init__(message)
+        self.result = result
+        self.diagnostic = diagnostic
+
+
+class ServiceError(MeterError):
+    """The meter answered a request with exception-response or confirmed-service-error: the link stays usable.
+
+    Args:
+        message: one sentence that names service and reason.
+        kind: `exception-response` or `confirmed-service-error`.
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class DataAccessError(MeterError):
+    """The meter said no to one attribute; the others are not concerned.
+
+    Args:
+        message: one sentence.
+        result: Data-Access-Result, 0..255 (Green Book, xDLMS APDU definitions).
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, result: int) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class TransportError(MeterError):
+    """The network or the socket failed."""
+
+
+class ConnectFailed(TransportError):
+    """No TCP connection could be made: refused, unreachable, name unknown."""
+
+
+class ConnectionLost(TransportError):
+    """The peer closed or reset an open connection."""
+
+
+class ResponseTimeout(TransportError):
+    """Nothing usable arrived within the response time-out."""
