@@ -1,0 +1,1 @@
+"""A simulated meter: the server side of DLMS/COSEM with believable values."""
