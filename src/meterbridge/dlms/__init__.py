@@ -1,0 +1,63 @@
+"""DLMS/COSEM without a socket or a clock: octets in, events out.
+
+Usable alone: `HdlcLink` or `WrapperLink` below a `ClientAssociation`, driven by whatever moves octets.
+"""
+
+from meterbridge.dlms.association import (
+    AssociationClosed,
+    AssociationEvent,
+    AssociationOpened,
+    AssociationParameters,
+    ClientAssociation,
+    GetCompleted,
+    State,
+)
+from meterbridge.dlms.axdr import BitString, CompactArray, Data, DataType, TypeDescription
+from meterbridge.dlms.conformance import Conformance
+from meterbridge.dlms.cosem_time import Date, DateTime, Time
+from meterbridge.dlms.hdlc import Discarded, Frame, FrameDecoder, client_address, server_address
+from meterbridge.dlms.hdlc_link import HdlcLink, HdlcParameters, HdlcServerLink
+from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkEvent, LinkOpened
+from meterbridge.dlms.obis import LogicalName
+from meterbridge.dlms.units import scaled, unit_symbol
+from meterbridge.dlms.wrapper import WrapperLink
+from meterbridge.dlms.xdlms import AttributeDescriptor, DataAccessResult, SelectiveAccess
+
+__all__ = [
+    "ApduReceived",
+    "AssociationClosed",
+    "AssociationEvent",
+    "AssociationOpened",
+    "AssociationParameters",
+    "AttributeDescriptor",
+    "BitString",
+    "ClientAssociation",
+    "CompactArray",
+    "Conformance",
+    "Data",
+    "DataAccessResult",
+    "DataType",
+    "Date",
+    "DateTime",
+    "Discarded",
+    "Frame",
+    "FrameDecoder",
+    "GetCompleted",
+    "HdlcLink",
+    "HdlcParameters",
+    "HdlcServerLink",
+    "Link",
+    "LinkClosed",
+    "LinkEvent",
+    "LinkOpened",
+    "LogicalName",
+    "SelectiveAccess",
+    "State",
+    "Time",
+    "TypeDescription",
+    "WrapperLink",
+    "client_address",
+    "scaled",
+    "server_address",
+    "unit_symbol",
+]
