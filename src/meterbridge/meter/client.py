@@ -1,0 +1,479 @@
+"""DLMSClient: one meter, one association that stays open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from meterbridge.dlms import (
+    AssociationClosed,
+    AssociationEvent,
+    AssociationOpened,
+    AssociationParameters,
+    AttributeDescriptor,
+    ClientAssociation,
+    Conformance,
+    Discarded,
+    GetCompleted,
+    HdlcLink,
+    HdlcParameters,
+    Link,
+    LogicalName,
+    State,
+    WrapperLink,
+    client_address,
+    scaled,
+    server_address,
+    unit_symbol,
+)
+from meterbridge.errors import (
+    ConfigurationError,
+    ConnectionLost,
+    LocalProtocolError,
+    MeterError,
+    RemoteProtocolError,
+    ResponseTimeout,
+    ServiceError,
+)
+from meterbridge.meter.catalogue import MeterModel
+from meterbridge.meter.transport import TcpTransport
+from meterbridge.meter.values import displayed
+from meterbridge.model import Measurement, Quantity
+
+# Register, Extended Register: value, then scaler and unit.
+_SCALED = {3: 3, 4: 3}
+_SCALED_ATTRIBUTE = 2
+_ASSOCIATION_LN = AttributeDescriptor(15, LogicalName(b"\x00\x00\x28\x00\x00\xff"), 2)
+
+_Event = TypeVar("_Event", bound=AssociationEvent)
+
+
+@dataclass(frozen=True, slots=True)
+class MeterAddress:
+    """How to reach one meter and who to be there.
+
+    Args:
+        host: name or address.
+        port: TCP port.
+        framing: `hdlc` or `wrapper`.
+        client: client SAP.
+        server: logical device address.
+        physical: HDLC lower address; None for a one-octet server address.
+        password: LLS secret; None without authentication. Never shown by repr.
+        hdlc: link parameters to propose.
+    """
+
+    host: str
+    port: int = 3333
+    framing: str = "hdlc"
+    client: int = 1
+    server: int = 1
+    physical: int | None = None
+    password: bytes | None = field(default=None, repr=False)
+    hdlc: HdlcParameters = field(default_factory=HdlcParameters)
+
+    def link(self) -> Link:
+        """Make a fresh link.
+
+        Raises:
+            ConfigurationError: an address that does not exist, or an unknown framing.
+        """
+        try:
+            if self.framing == "hdlc":
+                return HdlcLink(client_address(self.client), server_address(self.server, self.physical), self.hdlc)
+            if self.framing == "wrapper":
+                return WrapperLink(self.client, self.server)
+        except LocalProtocolError as error:
+            raise ConfigurationError(str(error)) from None
+        raise ConfigurationError(f"framing {self.framing!r} is neither hdlc nor wrapper")
+
+    def __str__(self) -> str:
+        server = f"{self.server}" if self.physical is None else f"{self.server}/{self.physical}"
+        return f"{self.host}:{self.port}, client {self.client}, server {server}"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a client waits, in seconds.
+
+    Args:
+        connect: for the TCP connection.
+        response: for an answer, and for each part of one that comes in parts.
+        retransmissions: how often an HDLC request is said again after `response` without an answer.
+    """
+
+    connect: float = 5.0
+    response: float = 5.0
+    retransmissions: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """What a read of several measurements gave.
+
+    Args:
+        values: by name, for what could be read.
+        errors: by name, for the rest.
+    """
+
+    values: dict[str, Quantity]
+    errors: dict[str, MeterError]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectListElement:
+    """One row of an association's object list.
+
+    Args:
+        class_id: COSEM interface class.
+        version: of the class.
+        logical_name: which object.
+        attribute_access: access mode by attribute index.
+        method_access: access mode by method index.
+    """
+
+    class_id: int
+    version: int
+    logical_name: LogicalName
+    attribute_access: dict[int, int]
+    method_access: dict[int, int]
+
+
+class DLMSClient:
+    """Reads one meter; its association stays open between reads, and may be opened anew after it was lost.
+
+    Safe for several tasks: their requests take turns.
+
+    Args:
+        address: how to reach the meter.
+        model: what its measurements are called and where they stand.
+        timeouts: how long to wait.
+        on_discarded: told of octets and frames that were no use.
+    """
+
+    def __init__(
+        self,
+        address: MeterAddress,
+        model: MeterModel,
+        timeouts: Timeouts | None = None,
+        on_discarded: Callable[[Discarded], None] | None = None,
+    ) -> None:
+        self.address = address
+        self.model = model
+        self.timeouts = timeouts or Timeouts()
+        self._on_discarded = on_discarded
+        self._transport: TcpTransport | None = None
+        self._association: ClientAssociation | None = None
+        self._turn = asyncio.Lock()
+        self._waiter: asyncio.Future[AssociationEvent] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._retransmitted = 0
+        self._scalers: dict[tuple[int, str], tuple[int, str | None]] = {}
+        self._list_refused = False
+
+    # ---- connection
+
+    @property
+    def connected(self) -> bool:
+        """Whether the association is open, as far as we know."""
+        return self._association is not None and self._association.state in (State.READY, State.BUSY)
+
+    async def connect(self) -> None:
+        """Open TCP, link (SNRM/UA) and association (AARQ/AARE).
+
+        Raises:
+            ConfigurationError: an address that cannot be.
+            ConnectFailed: no TCP connection.
+            AssociationRefused: the meter refused link or association.
+            ServiceError: it answered with an error instead.
+            ResponseTimeout: it stays silent; the message names the addresses.
+            ConnectionLost, RemoteProtocolError: it closed, or talked nonsense.
+        """
+        async with self._turn:
+            if self._transport is not None:
+                raise LocalProtocolError("already connected")
+            association = ClientAssociation(self.address.link(), AssociationParameters(self.address.password))
+            self._transport = await TcpTransport.connect(
+                self.address.host, self.address.port, self, self.timeouts.connect
+            )
+            self._association = association
+            try:
+                association.open()
+                await self._await(AssociationOpened)
+            except BaseException:
+                self._drop()
+                raise
+
+    async def disconnect(self) -> None:
+        """Release the association (RLRQ), end the link (DISC) and close; never fails, at most one response time-out."""
+        async with self._turn:
+            association = self._association
+            if association is None:
+                return
+            try:
+                association.release()
+                await self._await(AssociationClosed)
+            except MeterError:
+                pass  # the connection is going away in any case
+            finally:
+                self._drop()
+
+    def _drop(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+        self._transport = self._association = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # ---- reading
+
+    async def get(self, attributes: Iterable[AttributeDescriptor], *, typed: bool = False) -> list[Any]:
+        """Read attributes, with as few requests as the meter agrees to.
+
+        Args:
+            attributes: what to read.
+            typed: results as `Data` instead of plain Python values.
+
+        Returns:
+            One result for each attribute; a DataAccessError stands where the meter refused it.
+
+        Raises:
+            TransportError, RemoteProtocolError: the connection is of no more use and was closed.
+            ServiceError: the meter refused the request as a whole.
+            LocalProtocolError: not connected.
+        """
+        wanted = tuple(attributes)
+        async with self._turn:
+            if len(wanted) == 1 or not self._takes_lists():
+                return [await self._get_one(attribute, typed) for attribute in wanted]
+            try:
+                return list(await self._get(wanted, typed))
+            except ServiceError:
+                # Agreed to and yet refused: some meters claim lists and have none, or none that long.
+                results = [await self._get_one(attribute, typed) for attribute in wanted]
+                self._list_refused = True
+                return results
+
+    def _takes_lists(self) -> bool:
+        association = self._association
+        return (
+            association is not None and association.agrees(Conformance.MULTIPLE_REFERENCES) and not self._list_refused
+        )
+
+    async def _get_one(self, attribute: AttributeDescriptor, typed: bool) -> Any:
+        try:
+            return (await self._get((attribute,), typed))[0]
+        except ServiceError as error:
+            return error
+
+    async def _get(self, attributes: tuple[AttributeDescriptor, ...], typed: bool) -> tuple[Any, ...]:
+        association = self._association
+        if association is None:
+            raise LocalProtocolError("not connected")
+        try:
+            association.get(attributes, typed=typed)
+            return (await self._await(GetCompleted)).results
+        except ServiceError:
+            raise
+        except BaseException:
+            # A cancelled or broken exchange leaves an answer under way that nobody waits for.
+            self._drop()
+            raise
+
+    async def read_measurement(self, name: str) -> Quantity:
+        """Read one measurement, by name, OBIS code or `CLASS:OBIS:ATTRIBUTE`.
+
+        Raises:
+            ConfigurationError: no such measurement.
+            DataAccessError: the meter has none, or refuses it.
+            MeterError: as `get`.
+        """
+        readout = await self.read_measurements([name])
+        if name in readout.errors:
+            raise readout.errors[name]
+        return readout.values[name]
+
+    async def read_measurements(self, names: Iterable[str] | None = None) -> Readout:
+        """Read several measurements, all in one request where the meter has GET with list.
+
+        Scaler and unit are read along the first time and remembered.
+
+        Args:
+            names: as for `read_measurement`; None reads what the model polls.
+
+        Raises:
+            ConfigurationError: no such measurement.
+            MeterError: as `get`; what a single object refuses is in the readout's errors instead.
+        """
+        measurements = {name: self.model.find(name) for name in (self.model.poll if names is None else names)}
+        attributes: list[AttributeDescriptor] = []
+        for measurement in measurements.values():
+            attributes.append(_descriptor(measurement, measurement.attribute))
+            if self._scaler_missing(measurement):
+                attributes.append(_descriptor(measurement, _SCALED[measurement.class_id]))
+        results = iter(await self.get(attributes) if attributes else ())
+        readout = Readout({}, {})
+        for name, measurement in measurements.items():
+            missing = self._scaler_missing(measurement)
+            value = next(results)
+            scaler_unit = next(results) if missing else None
+            try:
+                readout.values[name] = self._quantity(measurement, value, scaler_unit)
+            except MeterError as error:
+                readout.errors[name] = error
+        return readout
+
+    def _scaler_missing(self, measurement: Measurement) -> bool:
+        return (
+            measurement.class_id in _SCALED
+            and measurement.attribute == _SCALED_ATTRIBUTE
+            and (measurement.class_id, measurement.logical_name) not in self._scalers
+        )
+
+    def _quantity(self, measurement: Measurement, value: Any, scaler_unit: Any) -> Quantity:
+        if isinstance(value, MeterError):
+            raise value
+        key = (measurement.class_id, measurement.logical_name)
+        if isinstance(scaler_unit, MeterError):
+            raise scaler_unit
+        if scaler_unit is not None:
+            self._scalers[key] = _scaler_unit(scaler_unit, measurement)
+        if measurement.attribute == _SCALED_ATTRIBUTE and key in self._scalers:
+            scaler, unit = self._scalers[key]
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                return Quantity(float(scaled(value, scaler)), unit, measurement.logical_name)
+            return Quantity(displayed(value), unit, measurement.logical_name)
+        return Quantity(displayed(value, *key[:1], measurement.attribute), None, measurement.logical_name)
+
+    async def read_objects(self) -> list[ObjectListElement]:
+        """Read the object list of the association.
+
+        Raises:
+            DataAccessError: the meter refuses it.
+            RemoteProtocolError: it is no object list.
+            MeterError: as `get`.
+        """
+        [rows] = await self.get([_ASSOCIATION_LN])
+        if isinstance(rows, MeterError):
+            raise rows
+        try:
+            return [_object_list_element(row) for row in rows]
+        except (TypeError, ValueError, IndexError):
+            raise RemoteProtocolError("the object list has a form of its own") from None
+
+    # ---- octets and time
+
+    def data_received(self, data: bytes) -> None:
+        """Octets arrived (called by the transport)."""
+        association = self._association
+        if association is None:
+            return
+        association.receive_data(data)
+        self._pump(association)
+
+    def connection_lost(self, error: ConnectionLost) -> None:
+        """The connection ended (called by the transport)."""
+        self._fail(error)
+        self._drop()
+
+    def _pump(self, association: ClientAssociation) -> None:
+        """Hand on what the association makes of the octets, and send what it wants sent."""
+        try:
+            while (event := association.next_event()) is not None:
+                if isinstance(event, Discarded):
+                    if self._on_discarded is not None:
+                        self._on_discarded(event)
+                elif self._waiter is not None and not self._waiter.done():
+                    self._waiter.set_result(event)
+        except MeterError as error:
+            if not self._fail(error) and not isinstance(error, ServiceError):
+                self._drop()
+                return
+        octets = association.data_to_send()
+        if octets and self._transport is not None:
+            # The exchange goes on: the meter has the full time for its next part. Noise alone buys it none.
+            self._deadline = asyncio.get_running_loop().time() + self.timeouts.response
+            self._retransmitted = 0
+            self._transport.write(octets)
+
+    def _fail(self, error: MeterError) -> bool:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return False
+        waiter.set_exception(error)
+        return True
+
+    async def _await(self, expected: type[_Event]) -> _Event:
+        """Send what is due and wait for the event that answers it."""
+        association = self._association
+        if association is None or self._transport is None:
+            raise LocalProtocolError("not connected")
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[AssociationEvent] = loop.create_future()
+        self._waiter = waiter
+        self._retransmitted = 0
+        self._deadline = loop.time() + self.timeouts.response
+        if self._timer is None:
+            self._timer = loop.call_at(self._deadline, self._check_deadline)
+        try:
+            # Framings without a handshake have their first event ready before any octet arrives.
+            self._pump(association)
+            event = await waiter
+        finally:
+            self._waiter = None
+        if not isinstance(event, expected):
+            raise RemoteProtocolError(f"{type(event).__name__} where {expected.__name__} was due")
+        return event
+
+    def _check_deadline(self) -> None:
+        # One timer a connection, moved only when it rings: cheaper than one a request.
+        self._timer = None
+        association, waiter = self._association, self._waiter
+        if association is None or waiter is None or waiter.done():
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._deadline:
+            before = self._retransmitted
+            if before >= self.timeouts.retransmissions or not association.handle_timeout():
+                self._fail(self._silence(association))
+                return
+            self._pump(association)
+            self._retransmitted = before + 1
+            self._deadline = loop.time() + self.timeouts.response
+        self._timer = loop.call_at(self._deadline, self._check_deadline)
+
+    def _silence(self, association: ClientAssociation) -> ResponseTimeout:
+        waited = self.timeouts.response * (self._retransmitted + 1)
+        if association.state is State.LINKING:
+            return ResponseTimeout(
+                f"{self.address} stays silent for {waited:g} s: wrong server address or client SAP, or no meter there"
+            )
+        return ResponseTimeout(f"{self.address} gave no answer for {waited:g} s ({association.state.value})")
+
+
+def _descriptor(measurement: Measurement, attribute: int) -> AttributeDescriptor:
+    return AttributeDescriptor(measurement.class_id, LogicalName.parse(measurement.logical_name), attribute)
+
+
+def _scaler_unit(value: Any, measurement: Measurement) -> tuple[int, str | None]:
+    try:
+        scaler, unit = value
+        scaled(0, scaler)
+        return scaler, unit_symbol(unit)
+    except (TypeError, ValueError):
+        raise RemoteProtocolError(f"{measurement.name}: scaler and unit are {value!r}") from None
+
+
+def _object_list_element(row: Any) -> ObjectListElement:
+    class_id, version, name, (attributes, methods) = row
+    return ObjectListElement(
+        class_id,
+        version,
+        LogicalName(name),
+        {attribute[0]: int(attribute[1]) for attribute in attributes},
+        {method[0]: int(method[1]) for method in methods},
+    )

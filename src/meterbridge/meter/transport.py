@@ -1,0 +1,91 @@
+"""TCP to a meter: the one place where operating system errors become ours."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Protocol, cast
+
+from meterbridge.errors import ConnectFailed, ConnectionLost
+
+
+class Receiver(Protocol):
+    """Who gets what arrives."""
+
+    def data_received(self, data: bytes) -> None:
+        """Octets arrived."""
+
+    def connection_lost(self, error: ConnectionLost) -> None:
+        """The connection ended and we had not asked for it."""
+
+
+class TcpTransport(asyncio.Protocol):
+    """One TCP connection; what arrives is handed to the receiver at once, nothing is buffered here."""
+
+    def __init__(self, receiver: Receiver, peer: str) -> None:
+        self._receiver = receiver
+        self._peer = peer
+        self._transport: asyncio.Transport | None = None
+        self._closing = False
+
+    @classmethod
+    async def connect(cls, host: str, port: int, receiver: Receiver, timeout: float) -> TcpTransport:
+        """Connect to `host:port` within `timeout` seconds.
+
+        Raises:
+            ConnectFailed: refused, unreachable, unknown name, or no answer in time.
+        """
+        peer = f"{host}:{port}"
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout):
+                _, protocol = await loop.create_connection(lambda: cls(receiver, peer), host, port)
+        except TimeoutError:
+            raise ConnectFailed(f"no answer to a connection to {peer} within {timeout:g} s") from None
+        except socket.gaierror as error:
+            raise ConnectFailed(f"host {host!r} is not known: {error.strerror or error}") from None
+        except ConnectionRefusedError:
+            raise ConnectFailed(f"{peer} refused the connection: nothing listens there") from None
+        except OSError as error:
+            raise ConnectFailed(f"cannot connect to {peer}: {error.strerror or error}") from None
+        except (UnicodeError, OverflowError) as error:
+            raise ConnectFailed(f"{peer} is no address: {error}") from None
+        return protocol
+
+    def write(self, octets: bytes) -> None:
+        """Send octets; a connection that is gone is reported to the receiver, not here."""
+        if self._transport is not None:
+            self._transport.write(octets)
+
+    def close(self) -> None:
+        """Close at once, without waiting for what is not sent yet."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        self._transport = cast(asyncio.Transport, transport)
+        raw = transport.get_extra_info("socket")
+        if raw is not None:
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio."""
+        if not self._closing:
+            self._receiver.data_received(data)
+
+    def eof_received(self) -> bool:
+        """See asyncio."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
+        self._transport = None
+        if self._closing:
+            return
+        self._closing = True
+        why = "closed the connection" if exc is None else f"dropped the connection ({exc})"
+        self._receiver.connection_lost(ConnectionLost(f"{self._peer} {why}"))
