@@ -1,0 +1,245 @@
+"""The outbox's SQLite file: tables, transactions, bounds. Synchronous; one writer."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from meterbridge.delivery.events import Dropped
+from meterbridge.delivery.row import Row
+from meterbridge.errors import DeliveryError
+from meterbridge.model import MeterId
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS outbox (
+    id INTEGER PRIMARY KEY, meter INTEGER NOT NULL, route TEXT NOT NULL, kind TEXT NOT NULL, device TEXT NOT NULL,
+    ts INTEGER NOT NULL, payload BLOB NOT NULL, at INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS outbox_by_route ON outbox (route, id);
+CREATE TABLE IF NOT EXISTS quarantine (
+    id INTEGER PRIMARY KEY, meter INTEGER NOT NULL, route TEXT NOT NULL, kind TEXT NOT NULL, device TEXT NOT NULL,
+    ts INTEGER NOT NULL, payload BLOB NOT NULL, at INTEGER NOT NULL, error TEXT NOT NULL);
+"""
+CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class Put(NamedTuple):
+    """A row before it has its id."""
+
+    meter: MeterId
+    route: str
+    kind: str
+    device: str
+    ts: int
+    payload: bytes
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the outbox; past them the oldest rows go.
+
+    Args:
+        rows: on disk.
+        octets: of payload on disk.
+        age_s: seconds since a row was put.
+        memory_rows: rows held in memory while the disk refuses them.
+    """
+
+    rows: int = 5_000_000
+    octets: int = 2 * 1024**3
+    age_s: float = 30 * 86_400
+    memory_rows: int = 100_000
+
+
+def is_corrupt(error: sqlite3.Error) -> bool:
+    """Whether the file itself is damaged, rather than the disk full or busy."""
+    # Extended result codes carry the primary one in their low octet.
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) in CORRUPT
+
+
+def set_aside(path: Path, now_ms: int) -> Path:
+    """Rename a corrupt file, with its WAL, so that it can be examined; return its new name."""
+    target = path.with_name(f"{path.name}.corrupt-{now_ms}")
+    for suffix in ("", "-wal", "-shm"):
+        source = Path(f"{path}{suffix}")
+        if source.exists():
+            source.rename(f"{target}{suffix}")
+    return target
+
+
+def _ranges(ids: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Runs of consecutive ids: PUBACKs come nearly in order, so thousands of rows go in one DELETE."""
+    first = last = -1
+    for current in sorted(set(ids)):
+        if current != last + 1 or first < 0:
+            if first >= 0:
+                yield first, last
+            first = current
+        last = current
+    if first >= 0:
+        yield first, last
+
+
+class OutboxFile:
+    """Writer's side of the file. Every method may raise `sqlite3.Error`; nothing is then changed.
+
+    Args:
+        path: of the file; its folder must exist.
+        limits: bounds enforced by `write`.
+        next_id: lowest id to give out.
+    """
+
+    def __init__(self, path: Path, limits: Limits, next_id: int = 1) -> None:
+        self._limits = limits
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(SCHEMA)
+            (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                error = sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
+                error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+                raise error
+            self.rows, self.octets = self._count()
+            (last,) = self._db.execute(
+                "SELECT max(coalesce((SELECT max(id) FROM outbox), 0), coalesce((SELECT max(id) FROM quarantine), 0))"
+            ).fetchone()
+            (self.quarantined,) = self._db.execute("SELECT count(*) FROM quarantine").fetchone()
+        except sqlite3.Error:
+            self._db.close()
+            raise
+        self.next_id = max(next_id, last + 1)
+
+    def close(self) -> None:
+        """Close the file; its WAL is folded in."""
+        self._db.close()
+
+    def write(
+        self, puts: Sequence[Put], removals: Sequence[Row], refusals: Sequence[tuple[Row, str]], now_ms: int
+    ) -> list[Dropped]:
+        """Apply one group commit: it is on disk, whole, when this returns.
+
+        Args:
+            puts: to add, in order.
+            removals: acknowledged rows.
+            refusals: rows to quarantine, each with its error.
+            now_ms: Unix milliseconds, for the bound on age.
+
+        Returns:
+            What the bounds cost, by meter and reason.
+        """
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            rows, octets = self._remove([*removals, *(row for row, _ in refusals)])
+            if refusals:
+                db.executemany(
+                    "INSERT OR REPLACE INTO quarantine VALUES (?,?,?,?,?,?,?,?,?)",
+                    [(*row, error) for row, error in refusals],
+                )
+            if puts:
+                db.executemany(
+                    "INSERT INTO outbox VALUES (?,?,?,?,?,?,?,?)",
+                    [(number, *put) for number, put in enumerate(puts, self.next_id)],
+                )
+                rows += len(puts)
+                octets += sum(len(put.payload) for put in puts)
+            rows, octets, dropped = self._bound(rows, octets, now_ms)
+            (quarantined,) = db.execute("SELECT count(*) FROM quarantine").fetchone() if refusals else (None,)
+            db.execute("COMMIT")
+        except sqlite3.Error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        self.rows, self.octets = rows, octets
+        self.next_id += len(puts)
+        if quarantined is not None:
+            self.quarantined = quarantined
+        return dropped
+
+    def _count(self) -> tuple[int, int]:
+        rows, octets = self._db.execute("SELECT count(*), coalesce(sum(length(payload)), 0) FROM outbox").fetchone()
+        return rows, octets
+
+    def _remove(self, removals: Sequence[Row]) -> tuple[int, int]:
+        if not removals:
+            return self.rows, self.octets
+        cursor = self._db.executemany(
+            "DELETE FROM outbox WHERE id BETWEEN ? AND ?", _ranges(row.id for row in removals)
+        )
+        if cursor.rowcount != len(removals):
+            # Some had already gone over a bound, or were acknowledged twice: count again rather than drift.
+            return self._count()
+        return self.rows - len(removals), self.octets - sum(len(row.payload) for row in removals)
+
+    def _bound(self, rows: int, octets: int, now_ms: int) -> tuple[int, int, list[Dropped]]:
+        oldest_allowed = now_ms - int(self._limits.age_s * 1000)
+        losses: dict[tuple[MeterId, str], tuple[int, int]] = {}
+        last = 0
+        oldest = self._db.execute("SELECT id, meter, ts, length(payload), at FROM outbox ORDER BY id")
+        for number, meter, ts, length, at in oldest:
+            if rows > self._limits.rows:
+                reason = "rows"
+            elif octets > self._limits.octets:
+                reason = "octets"
+            elif at < oldest_allowed:
+                reason = "age"
+            else:
+                break
+            rows, octets, last = rows - 1, octets - length, number
+            count, since = losses.get((meter, reason), (0, ts))
+            losses[meter, reason] = (count + 1, min(since, ts))
+        oldest.close()
+        if last:
+            self._db.execute("DELETE FROM outbox WHERE id <= ?", (last,))
+        dropped = [Dropped(meter, count, since, reason) for (meter, reason), (count, since) in losses.items()]
+        return rows, octets, dropped
+
+
+class Reader:
+    """Reader's side of the file: sees what is committed, never waits for the writer."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def peek(self, route: str, after: int, limit: int) -> list[Row]:
+        """Oldest rows of a route with an id above `after`, at most `limit`."""
+        found = self._db.execute(
+            "SELECT id, meter, route, kind, device, ts, payload, at FROM outbox"
+            " WHERE route = ? AND id > ? ORDER BY id LIMIT ?",
+            (route, after, limit),
+        )
+        return list(map(Row._make, found.fetchall()))
+
+    def oldest(self, route: str) -> int | None:
+        """When the oldest row of a route was put, Unix milliseconds, or None."""
+        found = self._db.execute("SELECT at FROM outbox WHERE route = ? ORDER BY id LIMIT 1", (route,)).fetchone()
+        return None if found is None else int(found[0])
+
+
+def open_file(
+    path: Path, limits: Limits, now_ms: int, on_set_aside: Callable[[Path, str], None], next_id: int = 1
+) -> OutboxFile:
+    """Open the file, setting a corrupt one aside first.
+
+    Raises:
+        DeliveryError: it can be neither opened nor created.
+    """
+    try:
+        try:
+            return OutboxFile(path, limits, next_id)
+        except sqlite3.DatabaseError as error:
+            if not is_corrupt(error):
+                raise
+            on_set_aside(set_aside(path, now_ms), str(error))
+            return OutboxFile(path, limits, next_id)
+    except (sqlite3.Error, OSError) as error:
+        raise DeliveryError(f"The outbox {path} cannot be opened: {error}.") from error

@@ -1,0 +1,153 @@
+"""Routes: how rows become MQTT messages, and as whom they are sent.
+
+A route is a connection identity (`Endpoint`) and a way to pack. The publisher knows neither topics nor payloads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from meterbridge.delivery.row import Row
+from meterbridge.errors import ConfigurationError
+
+MAX_TOPIC_OCTETS = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of a TLS connection, PEM.
+
+    Args:
+        ca: certificates to trust; None means the system's.
+        certificate: client certificate.
+        key: its private key.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Whom to connect to, and as whom.
+
+    Args:
+        host: of the MQTT server.
+        port: TCP port.
+        client_id: MQTT client identifier; one connection each, a second throws the first out.
+        username: or, towards ThingsBoard, the access token. Never shown by repr.
+        password: never shown by repr.
+        version: 4 for MQTT 3.1.1, 5 for MQTT 5.
+        tls: None for plain TCP.
+        keepalive_s: seconds between pings; a dead peer is noticed within twice that.
+    """
+
+    host: str
+    port: int
+    client_id: str
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    version: int = 4
+    tls: Tls | None = None
+    keepalive_s: int = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One MQTT message and the rows that its PUBACK frees."""
+
+    topic: str
+    payload: bytes
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unsendable:
+    """Rows that can never become a message, and why."""
+
+    rows: tuple[Row, ...]
+    reason: str
+
+
+class Route(Protocol):
+    """What the publisher asks of a route."""
+
+    @property
+    def name(self) -> str:
+        """Key under which its rows lie in the outbox."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Whom to connect to."""
+
+    def pack(self, rows: Sequence[Row]) -> list[Message | Unsendable]:
+        """Turn rows into messages: each row in exactly one, order of each meter kept."""
+
+
+def check_device_name(name: str) -> str:
+    """Return a device name that may stand as one level of a topic.
+
+    It is refused, not escaped: tb-gateway takes the device's name from the topic, so that an escaped name would
+    become another device.
+
+    Raises:
+        ConfigurationError: it is empty, holds `/`, `+`, `#` or a control character, is not UTF-8, or is too long.
+    """
+    if not name:
+        raise ConfigurationError("A device name is empty.")
+    for char in name:
+        if char in "/+#" or ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0:
+            raise ConfigurationError(f"Device name {name!a} holds {char!a}, which an MQTT topic level cannot.")
+    try:
+        octets = len(name.encode())
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"Device name {name!a} is not valid UTF-8.") from None
+    if octets > MAX_TOPIC_OCTETS - 64:
+        raise ConfigurationError(f"Device name {name[:40]!a}… has {octets} octets, too many for an MQTT topic.")
+    return name
+
+
+class BrokerRoute:
+    """Through a broker: one message a row, the device's name in the topic, no token.
+
+    Args:
+        endpoint: the broker.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._name = broker_route_name(endpoint.host, endpoint.port)
+        self._topics: dict[tuple[str, str], str] = {}
+
+    @property
+    def name(self) -> str:
+        """`broker:host:port`."""
+        return self._name
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The broker."""
+        return self._endpoint
+
+    def pack(self, rows: Sequence[Row]) -> list[Message | Unsendable]:
+        """One message a row, in order."""
+        return [self._message(row) for row in rows]
+
+    def _message(self, row: Row) -> Message | Unsendable:
+        topic = self._topics.get((row.device, row.kind))
+        if topic is None:
+            try:
+                topic = f"v1/devices/{check_device_name(row.device)}/{row.kind}"
+            except ConfigurationError as error:
+                return Unsendable((row,), str(error))
+            self._topics[row.device, row.kind] = topic
+        return Message(topic, row.payload, (row,))
+
+
+def broker_route_name(host: str, port: int) -> str:
+    """Name under which the rows for a broker lie in the outbox."""
+    return f"broker:{host}:{port}"
