@@ -17,6 +17,14 @@ class ConfigurationError(MeterbridgeError):
     """A setting, a file, an option or a catalogue entry is wrong; the message names it."""
 
 
+class MeterNotFound(ConfigurationError):
+    """No meter has the id or name that was given."""
+
+
+class MeterExists(ConfigurationError):
+    """Another meter already has the name that was given."""
+
+
 class StoreError(MeterbridgeError):
     """The database cannot be used: infrastructure, so the process stops with this message."""
 

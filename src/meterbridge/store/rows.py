@@ -1,0 +1,110 @@
+"""Rows of `meters` to `model.Meter` and back, with every value checked on both ways."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from meterbridge.errors import ConfigurationError
+from meterbridge.model import Meter, MeterId
+
+STATUSES = ("active", "inactive", "error")
+FRAMINGS = ("hdlc", "wrapper")
+_HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+_SECRET = {"password", "tb_token"}
+# An old installation's tables allow NULL here and mean this.
+_FOR_NULL: Mapping[str, object] = {"tb_host": "127.0.0.1", "tb_port": 1884, "password": "", "tb_enabled": 0}
+
+COLUMNS = tuple(Meter.__dataclass_fields__)
+"""Columns of `meters` that configure a meter; the others record what happened to it."""
+
+
+def meter_from_row(row: sa.RowMapping) -> Meter:
+    """Make a Meter of a row.
+
+    Args:
+        row: raw values of the columns, as the driver gives them; an old installation's may hold anything.
+    Raises:
+        ConfigurationError: a column holds what it must not; the sentence names column and value, never a secret.
+    """
+    values: dict[str, Any] = {column: row[column] for column in COLUMNS}
+    for column, default in _FOR_NULL.items():
+        if values[column] is None:
+            values[column] = default
+    values["tb_enabled"] = _flag(values["tb_enabled"])
+    for column in ("tb_token", "tb_device_name"):
+        values[column] = values[column] or None
+    meter = Meter(**{**values, "id": MeterId(values["id"])})
+    check_meter(meter)
+    return meter
+
+
+def row_from_meter(meter: Meter) -> dict[str, object]:
+    """Make a row of a Meter, without its id.
+
+    Raises:
+        ConfigurationError: as `check_meter`.
+    """
+    check_meter(meter)
+    return {column: getattr(meter, column) for column in COLUMNS if column != "id"}
+
+
+def check_meter(meter: Meter) -> None:
+    """Check every value of a meter.
+
+    Raises:
+        ConfigurationError: the first that is wrong, and what is allowed.
+    """
+    _text("name", meter.name, 1, 100)
+    _text("ip_address", meter.ip_address, 1, 255)
+    if not _HOST.fullmatch(meter.ip_address):
+        raise ConfigurationError(f"ip_address must be an address or a host name, not {meter.ip_address!r}")
+    _text("password", meter.password, 0, 50)
+    _text("model", meter.model, 1, 50)
+    _one_of("status", meter.status, STATUSES)
+    _one_of("framing", meter.framing, FRAMINGS)
+    _whole("port", meter.port, 1, 65_535)
+    # HDLC: a one-octet client address, and 14 bits for the upper and for the lower server address.
+    hdlc = meter.framing == "hdlc"
+    _whole("client_id", meter.client_id, 1, 127 if hdlc else 65_535)
+    _whole("server_id", meter.server_id, 0, 16_383 if hdlc else 65_535)
+    if meter.physical is not None:
+        _whole("physical", meter.physical, 0, 16_383)
+    _text("tb_host", meter.tb_host, 1, 100)
+    _whole("tb_port", meter.tb_port, 1, 65_535)
+    if meter.tb_token is not None:
+        _text("tb_token", meter.tb_token, 1, 100)
+    if meter.tb_device_name is not None:
+        _text("tb_device_name", meter.tb_device_name, 1, 100)
+
+
+def _text(column: str, value: object, shortest: int, longest: int) -> None:
+    shown = "" if column in _SECRET else f", not {_short(value)}"
+    if not isinstance(value, str) or not shortest <= len(value) <= longest or (shortest and not value.strip()):
+        raise ConfigurationError(f"{column} must be text of {shortest} to {longest} characters{shown}")
+    if column not in _SECRET and not value.isprintable():
+        raise ConfigurationError(f"{column} must be printable text{shown}")
+
+
+def _whole(column: str, value: object, low: int, high: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigurationError(f"{column} must be a whole number from {low} to {high}, not {_short(value)}")
+
+
+def _one_of(column: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(f"{column} must be one of {', '.join(choices)}, not {_short(value)}")
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, int) and value in (0, 1):
+        return bool(value)
+    raise ConfigurationError(f"tb_enabled must be 0 or 1, not {_short(value)}")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
