@@ -224,8 +224,10 @@ def load_settings(path: Path | None = None) -> Settings:
 
     Args:
         path: configuration file; None takes METERBRIDGE_CONFIG, else `./meterbridge.toml` where there is one.
+
     Returns:
         The settings; defaults for whatever neither file nor environment sets.
+
     Raises:
         ConfigurationError: a file that cannot be read, an unknown key or a bad value, in one line that names where,
             what was given (never of a secret) and what is allowed.

@@ -55,8 +55,10 @@ def adopt(connection: sa.Connection, file: Path) -> Path:
     Args:
         connection: in a transaction that holds the write lock, so nothing changes between backup and migration.
         file: the SQLite file behind it.
+
     Returns:
         The backup.
+
     Raises:
         StoreError: not the tables of an old installation; nothing is changed then.
     """
@@ -77,8 +79,10 @@ def backup_sqlite(file: Path, now: datetime) -> Path:
     Args:
         file: the database.
         now: time zone aware; goes into the name, in UTC.
+
     Returns:
         The copy.
+
     Raises:
         StoreError: it cannot be written, or a backup of that name exists.
     """

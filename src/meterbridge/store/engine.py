@@ -54,6 +54,7 @@ def make_engine(url: URL, *, migrating: bool = False) -> AsyncEngine:
     Args:
         url: as `database_url` gives it.
         migrating: begin each SQLite transaction with the write lock taken, so that two processes migrate in turn.
+
     Raises:
         StoreError: the driver is not installed, or the folder or file cannot be made.
     """

@@ -26,6 +26,7 @@ async def open_database(url: str) -> AsyncEngine:
 
     Args:
         url: SQLAlchemy URL of a SQLite file or a PostgreSQL database.
+
     Raises:
         StoreError: as `upgrade`.
     """
@@ -38,8 +39,10 @@ async def upgrade(url: str) -> Path | None:
 
     Args:
         url: SQLAlchemy URL; for SQLite, folder and file are created where missing.
+
     Returns:
         The backup made before an old installation's database was adopted, else None.
+
     Raises:
         StoreError: not writable, not a database, not Meterbridge's, of a newer schema, or not reachable.
     """
@@ -70,7 +73,9 @@ def _upgrade(connection: sa.Connection, url: URL) -> Path | None:
             )
     backup = None
     file = sqlite_file(url)
-    if not current and file is not None and sa.inspect(connection).get_table_names():
+    # A database taken back to its beginning keeps an empty version table: it is new, not old.
+    unversioned = not current and set(sa.inspect(connection).get_table_names()) - {"alembic_version"}
+    if unversioned and file is not None:
         backup = adopt(connection, file)
     command.upgrade(config, "head")
     return backup

@@ -102,6 +102,7 @@ class MeterRepository:
 
         Args:
             id_or_name: an id, or text: a name, else digits that are an id.
+
         Raises:
             MeterNotFound: there is none.
             ConfigurationError: its row cannot be used.

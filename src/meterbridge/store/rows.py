@@ -27,6 +27,7 @@ def meter_from_row(row: sa.RowMapping) -> Meter:
 
     Args:
         row: raw values of the columns, as the driver gives them; an old installation's may hold anything.
+
     Raises:
         ConfigurationError: a column holds what it must not; the sentence names column and value, never a secret.
     """

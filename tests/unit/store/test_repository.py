@@ -1,0 +1,217 @@
+"""Meters in and out, what is recorded about them, and rows that are wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from meterbridge.errors import ConfigurationError, MeterExists, MeterNotFound, StoreError
+from meterbridge.model import Meter, MeterId
+from meterbridge.store import MeterRepository, MeterState
+from meterbridge.store.schema import alarms, meter_metrics
+
+NEW = Meter(MeterId(0), "Main", "192.0.2.10")
+FULL = Meter(
+    id=MeterId(0),
+    name="Käfer 2",
+    ip_address="meter-2.example.org",
+    port=4059,
+    client_id=16,
+    server_id=17,
+    password="s3cret",
+    status="inactive",
+    model="microstar",
+    framing="wrapper",
+    physical=None,
+    tb_enabled=False,
+    tb_host="tb.example.org",
+    tb_port=1883,
+    tb_token="t0ken",
+    tb_device_name="device 2",
+)
+
+
+async def test_a_meter_comes_back_as_it_went_in(repository: MeterRepository) -> None:
+    added = [await repository.add(meter) for meter in (NEW, FULL, replace(NEW, name="third", physical=17))]
+    assert [meter.id for meter in added] == [1, 2, 3]
+    assert replace(added[1], id=FULL.id) == FULL
+    assert await repository.list_meters() == added
+    assert [await repository.get(meter.id) for meter in added] == added
+
+
+async def test_active_only_keeps_meters_in_error(repository: MeterRepository) -> None:
+    for status in ("active", "inactive", "error"):
+        await repository.add(replace(NEW, name=status, status=status))
+    assert [meter.name for meter in await repository.list_meters(active_only=True)] == ["active", "error"]
+
+
+async def test_get_takes_id_or_name_and_a_name_of_digits_wins(repository: MeterRepository) -> None:
+    await repository.add(NEW)
+    await repository.add(replace(NEW, name="1"))
+    assert (await repository.get(1)).name == "Main"
+    assert (await repository.get("1")).name == "1"
+    assert (await repository.get("2")).name == "1"
+    for unknown in (7, "7", "main", "9" * 40):
+        with pytest.raises(MeterNotFound, match=f"there is no meter {unknown}"):
+            await repository.get(unknown)
+
+
+async def test_names_are_unique(repository: MeterRepository) -> None:
+    await repository.add(NEW)
+    other = await repository.add(FULL)
+    with pytest.raises(MeterExists, match="a meter named 'Main' already exists"):
+        await repository.add(NEW)
+    with pytest.raises(MeterExists):
+        await repository.update(replace(other, name="Main"))
+    assert await repository.get(other.id) == other
+
+
+async def test_update_keeps_what_was_recorded(repository: MeterRepository) -> None:
+    meter = await repository.add(NEW)
+    await repository.record_error(meter.id, "timeout")
+    changed = await repository.update(replace(meter, port=4000))
+    assert await repository.get(meter.id) == changed
+    assert (await repository.states())[meter.id] == MeterState(None, "timeout", 1)
+    with pytest.raises(MeterNotFound):
+        await repository.update(replace(meter, id=MeterId(9), name="x"))
+
+
+async def test_remove_takes_metrics_and_alarms_along_and_the_id_never_returns(
+    engine: AsyncEngine, repository: MeterRepository
+) -> None:
+    meter = await repository.add(NEW)
+    async with engine.begin() as connection:
+        await connection.execute(sa.insert(meter_metrics).values(timestamp=1, meter_id=meter.id))
+        await connection.execute(
+            sa.insert(alarms).values(
+                meter_id=meter.id, alarm_type="hdlc_error", severity="info", message="m", created_at=1
+            )
+        )
+    await repository.remove(meter.id)
+    async with engine.connect() as connection:
+        assert await connection.scalar(sa.select(sa.func.count()).select_from(meter_metrics)) == 0
+        assert await connection.scalar(sa.select(sa.func.count()).select_from(alarms)) == 0
+    with pytest.raises(MeterNotFound):
+        await repository.remove(meter.id)
+    assert (await repository.add(NEW)).id != meter.id
+
+
+async def test_errors_and_readings_move_status_but_never_wake_an_inactive_meter(repository: MeterRepository) -> None:
+    working = await repository.add(NEW)
+    resting = await repository.add(FULL)
+    both = [working.id, resting.id]
+    await repository.record_errors(dict.fromkeys(both, "no answer"))
+    await repository.record_error(working.id, "x" * 9_000)
+    assert [(await repository.get(meter)).status for meter in both] == ["error", "inactive"]
+    assert (await repository.states())[working.id] == MeterState(None, "x" * 500, 2)
+    await repository.record_seen(both, 1_762_857_000_123)
+    assert [(await repository.get(meter)).status for meter in both] == ["active", "inactive"]
+    assert (await repository.states())[working.id] == MeterState(1_762_857_000_123, "x" * 500, 2)
+
+
+async def test_recording_nothing_or_of_unknown_meters_is_harmless(repository: MeterRepository) -> None:
+    await repository.record_seen([], 1)
+    await repository.record_errors({})
+    await repository.record_seen([MeterId(9)], 1)
+    await repository.record_error(MeterId(9), "x")
+    assert await repository.states() == {}
+
+
+async def test_a_thousand_meters_are_recorded_in_one_transaction(
+    engine: AsyncEngine, repository: MeterRepository
+) -> None:
+    async with engine.begin() as connection:
+        values = ", ".join(f"('m{i}', '127.0.0.1')" for i in range(1_000))
+        await connection.execute(sa.text(f"INSERT INTO meters (name, ip_address) VALUES {values}"))
+    commits = 0
+
+    def count(_: sa.Connection) -> None:
+        nonlocal commits
+        commits += 1
+
+    sa.event.listen(engine.sync_engine, "commit", count)
+    ids = [meter.id for meter in await repository.list_meters()]
+    started = perf_counter()
+    await repository.record_seen(ids, 5)
+    await repository.record_errors(dict.fromkeys(ids, "gone"))
+    elapsed = perf_counter() - started
+    assert commits == 2
+    assert set((await repository.states()).values()) == {MeterState(5, "gone", 1)}
+    assert elapsed < 5, "generous: it takes some ten milliseconds"
+
+
+async def test_concurrent_writers_wait_for_each_other(repository: MeterRepository) -> None:
+    meter = await repository.add(NEW)
+    await asyncio.gather(*(repository.record_error(meter.id, "e") for _ in range(40)))
+    assert (await repository.states())[meter.id].error_count == 40
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("port", "'x'", "port must be a whole number from 1 to 65535, not 'x'"),
+        ("port", "70000", "port must be a whole number from 1 to 65535, not 70000"),
+        ("client_id", "200", "client_id must be a whole number from 1 to 127, not 200"),
+        ("tb_enabled", "'maybe'", "tb_enabled must be 0 or 1, not 'maybe'"),
+        ("tb_enabled", "7", "tb_enabled must be 0 or 1, not 7"),
+        ("status", "'asleep'", "status must be one of active, inactive, error, not 'asleep'"),
+        ("framing", "'x25'", "framing must be one of hdlc, wrapper, not 'x25'"),
+        ("ip_address", "'a b'", "ip_address must be an address or a host name, not 'a b'"),
+        ("name", "'a' || char(10)", "name must be printable text, not 'a\\n'"),
+        ("name", "x'00ff'", "name must be text of 1 to 100 characters, not b'\\x00\\xff'"),
+        ("password", "x'00ff'", "password must be text of 0 to 50 characters"),
+        ("physical", "-1", "physical must be a whole number from 0 to 16383, not -1"),
+        ("server_id", "1.5", "server_id must be a whole number from 0 to 16383, not 1.5"),
+    ],
+)
+async def test_a_bad_row_is_reported_and_the_others_load(
+    repository: MeterRepository, file: Path, column: str, value: str, problem: str
+) -> None:
+    bad = await repository.add(NEW)
+    good = await repository.add(FULL)
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(f"UPDATE meters SET {column} = {value} WHERE id = {bad.id}")
+    loaded = await repository.load_meters()
+    assert loaded.meters == (good,)
+    assert [(found.meter, found.text) for found in loaded.problems] == [(bad.id, problem)]
+    with pytest.raises(ConfigurationError):
+        await repository.get(bad.id)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        replace(NEW, name=""),
+        replace(NEW, name=" "),
+        replace(NEW, name="x" * 101),
+        replace(NEW, ip_address=""),
+        replace(NEW, port=0),
+        replace(NEW, client_id=0),
+        replace(NEW, tb_token=""),
+        replace(NEW, password="x" * 51),
+        replace(NEW, framing="wrapper", server_id=65_536),
+    ],
+)
+async def test_bad_meters_are_not_stored(repository: MeterRepository, bad: Meter) -> None:
+    with pytest.raises(ConfigurationError):
+        await repository.add(bad)
+    assert await repository.list_meters() == []
+
+
+async def test_a_database_that_goes_away_is_a_store_error_without_secrets(
+    engine: AsyncEngine, repository: MeterRepository
+) -> None:
+    async with engine.begin() as connection:
+        await connection.execute(sa.text("DROP TABLE meters"))
+    with pytest.raises(StoreError, match="no such table: meters") as caught:
+        await repository.add(FULL)
+    assert FULL.password not in str(caught.value)
+    assert caught.value.__suppress_context__
