@@ -1,0 +1,131 @@
+"""The outbox on a running loop: tickets, a disk that refuses, shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from meterbridge.delivery import Dropped, Event, Limits, Outbox, SetAside, StorageFailed, StorageRecovered, Ticket
+from meterbridge.errors import DeliveryError
+from meterbridge.model import MeterId
+
+METER = MeterId(7)
+
+
+def put(outbox: Outbox, ts: int) -> Ticket:
+    return outbox.put(METER, "r", "m7", ts, b'{"ts":1}')
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_ticket_is_true_once_another_connection_sees_the_row(tmp_path: Path) -> None:
+    outbox = await Outbox.open(tmp_path / "o.db")
+    assert await outbox.put(METER, "r", "m7", 5, b"{}") is True
+    with sqlite3.connect(tmp_path / "o.db") as other:
+        assert other.execute("SELECT meter, device, ts, payload FROM outbox").fetchall() == [(7, "m7", 5, b"{}")]
+    assert outbox.stats().committed == 1
+    await outbox.close()
+
+
+async def test_one_cancelled_waiter_does_not_cancel_the_others(tmp_path: Path) -> None:
+    outbox = await Outbox.open(tmp_path / "o.db")
+    ticket = outbox.put(METER, "r", "m7", 1, b"{}")
+
+    async def wait() -> bool:
+        return await ticket
+
+    first, second = asyncio.create_task(wait()), asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second is True
+    await outbox.close()
+
+
+async def test_close_commits_what_is_pending_and_then_refuses(tmp_path: Path) -> None:
+    outbox = await Outbox.open(tmp_path / "o.db", interval_s=60)
+    for ts in range(100):
+        put(outbox, ts)
+    await outbox.close()
+    with pytest.raises(DeliveryError, match="closed"):
+        put(outbox, 101)
+    outbox = await Outbox.open(tmp_path / "o.db")
+    assert [row.ts for row in outbox.peek("r", 0, 1000)] == list(range(100))
+    await outbox.close()
+
+
+async def test_what_sqlite_cannot_hold_is_refused_where_it_is_put(tmp_path: Path) -> None:
+    outbox = await Outbox.open(tmp_path / "o.db")
+    with pytest.raises(DeliveryError):
+        outbox.put(METER, "r", "bad\ud800", 1, b"{}")
+    with pytest.raises(DeliveryError):
+        outbox.put(METER, "r", "m7", 1 << 63, b"{}")
+    assert await outbox.put(METER, "r", "é", 1, b"{}") is True
+    await outbox.close()
+
+
+async def test_a_locked_file_is_reported_once_and_recovers_with_everything_in_order(tmp_path: Path) -> None:
+    events: list[Event] = []
+    outbox = await Outbox.open(tmp_path / "o.db", listener=events.append, interval_s=0.01, retry_s=0.01)
+    outbox._file._db.execute("PRAGMA busy_timeout=0")
+    other = sqlite3.connect(tmp_path / "o.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for ts in range(50):
+        put(outbox, ts)
+        await asyncio.sleep(0.002)
+    await until(lambda: events)
+    assert outbox.stats().failing
+    other.execute("ROLLBACK")
+    other.close()
+    await asyncio.wait_for(outbox.flush(), 10)
+    assert [type(event) for event in events] == [StorageFailed, StorageRecovered]
+    assert [row.ts for row in outbox.peek("r", 0, 1000)] == list(range(50))
+    assert outbox.stats().dropped == {}
+    await outbox.close()
+
+
+async def test_a_file_that_may_not_grow_keeps_a_bounded_memory_and_counts_what_it_gave_up(tmp_path: Path) -> None:
+    events: list[Event] = []
+    limits = Limits(memory_rows=100)
+    outbox = await Outbox.open(tmp_path / "o.db", limits, events.append, interval_s=0.01, retry_s=0.01)
+    # SQLITE_FULL, just as a full disk gives it.
+    outbox._file._db.execute("PRAGMA max_page_count=1")
+    big = b"x" * 8000
+    for ts in range(300):
+        outbox.put(METER, "r", "m7", ts, big)
+    await until(lambda: any(isinstance(event, StorageFailed) for event in events))
+    assert 0 < outbox.stats().pending <= 100
+    outbox._file._db.execute("PRAGMA max_page_count=1000000")
+    await asyncio.wait_for(outbox.flush(), 10)
+    kept = [row.ts for row in outbox.peek("r", 0, 1000)]
+    lost = sum(event.rows for event in events if isinstance(event, Dropped))
+    assert kept == list(range(300 - len(kept), 300))
+    assert len(kept) + lost == 300
+    assert outbox.stats().dropped == {METER: lost}
+    await outbox.close()
+
+
+async def test_a_file_damaged_while_in_use_is_replaced_and_what_memory_holds_is_kept(tmp_path: Path) -> None:
+    events: list[Event] = []
+    path = tmp_path / "o.db"
+    outbox = await Outbox.open(path, listener=events.append, interval_s=0.01, retry_s=0.01)
+    for ts in range(300):
+        outbox.put(METER, "r", "m7", ts, b"x" * 500)
+    await outbox.flush()
+    outbox._file._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.write(b"\xa5" * size)
+    # The reader has not cached these pages: it is the one that notices.
+    await until(lambda: not outbox.peek("r", 0, 1000) and any(isinstance(event, SetAside) for event in events))
+    assert await asyncio.wait_for(outbox.put(METER, "r", "m7", 1000, b"{}"), 10) is True
+    assert [row.ts for row in outbox.peek("r", 0, 1000)] == [1000]
+    assert len(list(tmp_path.glob("o.db.corrupt-*"))) >= 1
+    await outbox.close()

@@ -1,0 +1,125 @@
+"""The outbox's file: bounds, order, quarantine, damage. Time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from meterbridge.delivery.events import Dropped
+from meterbridge.delivery.outbox_file import Limits, OutboxFile, Put, Reader, open_file
+from meterbridge.errors import DeliveryError
+from meterbridge.model import MeterId
+
+
+def put(meter: int, ts: int, *, route: str = "r", at: int = 0, payload: bytes = b"12345678") -> Put:
+    return Put(MeterId(meter), route, "telemetry", f"m{meter}", ts, payload, at)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "outbox.db"
+
+
+@pytest.fixture
+def reader(path: Path) -> Iterator[Reader]:
+    reader = Reader(path)
+    yield reader
+    reader.close()
+
+
+def test_rows_of_a_route_come_back_in_order_until_removed(path: Path, reader: Reader) -> None:
+    file = OutboxFile(path, Limits())
+    file.write([put(1, 10), put(2, 11, route="other"), put(1, 12)], [], [], 0)
+    rows = reader.peek("r", 0, 10)
+    assert [row.ts for row in rows] == [10, 12]
+    assert reader.peek("r", rows[0].id, 10) == rows[1:]
+    file.write([], rows[:1], [], 0)
+    assert reader.peek("r", 0, 10) == rows[1:]
+    assert (file.rows, file.octets) == (2, 16)
+    file.close()
+
+
+def test_an_id_is_not_given_twice_while_the_process_lives(path: Path, reader: Reader) -> None:
+    file = OutboxFile(path, Limits())
+    file.write([put(1, 1)], [], [], 0)
+    (first,) = reader.peek("r", 0, 10)
+    file.write([], [first], [], 0)
+    file.write([put(1, 2)], [], [], 0)
+    assert [row.ts for row in reader.peek("r", first.id, 10)] == [2]
+    file.close()
+
+
+@pytest.mark.parametrize(
+    ("limits", "now", "reason"),
+    [
+        (Limits(rows=2), 0, "rows"),
+        (Limits(octets=16), 0, "octets"),
+        (Limits(age_s=1), 1101, "age"),
+    ],
+)
+def test_past_a_bound_the_oldest_go_and_are_counted_by_meter(
+    path: Path, reader: Reader, limits: Limits, now: int, reason: str
+) -> None:
+    file = OutboxFile(path, limits)
+    puts = [put(1, 10, at=0), put(2, 11, at=50), put(1, 12, at=100), put(1, 13, at=101), put(2, 14, at=200)]
+    dropped = file.write(puts, [], [], now)
+    assert sorted(dropped, key=lambda loss: loss.meter) == [
+        Dropped(MeterId(1), 2, 10, reason),
+        Dropped(MeterId(2), 1, 11, reason),
+    ]
+    assert [row.ts for row in reader.peek("r", 0, 10)] == [13, 14]
+    assert (file.rows, file.octets) == (2, 16)
+    file.close()
+
+
+def test_a_row_dropped_and_then_acknowledged_does_not_upset_the_counts(path: Path, reader: Reader) -> None:
+    file = OutboxFile(path, Limits(rows=1))
+    file.write([put(1, 1)], [], [], 0)
+    (row,) = reader.peek("r", 0, 10)
+    file.write([put(1, 2)], [], [], 0)
+    file.write([], [row, row], [], 0)
+    assert (file.rows, file.octets) == (1, 8)
+    file.close()
+
+
+def test_quarantine_takes_a_row_out_of_the_way_and_survives(path: Path, reader: Reader) -> None:
+    file = OutboxFile(path, Limits())
+    file.write([put(1, 1), put(1, 2)], [], [], 0)
+    rows = reader.peek("r", 0, 10)
+    file.write([], [], [(rows[1], "refused")], 0)
+    assert reader.peek("r", 0, 10) == rows[:1]
+    file.close()
+    again = OutboxFile(path, Limits())
+    assert (again.rows, again.quarantined) == (1, 1)
+    assert again.next_id > rows[1].id
+    again.close()
+
+
+def test_a_file_that_is_no_database_is_set_aside_with_its_octets(path: Path) -> None:
+    path.write_bytes(b"this is not a database, whatever its name says" * 100)
+    told: list[tuple[Path, str]] = []
+    file = open_file(path, Limits(), 1234, lambda target, reason: told.append((target, reason)))
+    assert file.rows == 0
+    ((target, reason),) = told
+    assert target.read_bytes().startswith(b"this is not")
+    assert "database" in reason
+    file.close()
+
+
+def test_a_damaged_page_is_found_when_the_file_is_opened(path: Path) -> None:
+    file = OutboxFile(path, Limits())
+    file.write([put(1, ts, payload=b"x" * 500) for ts in range(500)], [], [], 0)
+    file.close()
+    content = bytearray(path.read_bytes())
+    content[4096 * 8 : 4096 * 30] = b"\xa5" * (4096 * 22)
+    path.write_bytes(content)
+    told: list[Path] = []
+    open_file(path, Limits(), 5, lambda target, _reason: told.append(target)).close()
+    assert [target.name for target in told] == ["outbox.db.corrupt-5"]
+
+
+def test_no_folder_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(DeliveryError, match="cannot be opened"):
+        open_file(tmp_path / "missing" / "outbox.db", Limits(), 0, lambda *_: None)
