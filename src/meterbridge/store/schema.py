@@ -105,7 +105,7 @@ alarms = sa.Table(
     "alarms",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("meter_id", sa.ForeignKey("meters.id", ondelete="CASCADE"), comment="null: not of one meter"),
+    sa.Column("meter_id", sa.ForeignKey("meters.id", ondelete="CASCADE")),
     sa.Column("alarm_type", sa.String(50), nullable=False),
     sa.Column("severity", sa.String(20), nullable=False, comment="critical, warning or info"),
     sa.Column("message", sa.Text, nullable=False),
