@@ -16,7 +16,8 @@ from meterbridge.simulator.noise import Wander, Warp, hashed, signed_unit
 
 _DAY: Final = 86_400
 _YEAR: Final = 365.2425
-_INSTALLED: Final = 1_672_531_200  # 2023-01-01
+INSTALLED: Final = 1_672_531_200
+"""2023-01-01: when a meter was installed that does not say."""
 
 _LINE_IMPEDANCE: Final = 0.25  # ohm, from the substation to the meter
 _GRID_SEED: Final = 0  # one grid, one frequency: the same for every meter
@@ -81,7 +82,7 @@ class LoadOptions:
     hertz: int = 50
     nominal_voltage: float | None = None
     photovoltaic: bool = False
-    installed: int = _INSTALLED
+    installed: int = INSTALLED
 
     def __post_init__(self) -> None:
         if self.phases not in (1, 3):
