@@ -14,6 +14,7 @@ from meterbridge.dlms.association import (
 )
 from meterbridge.dlms.axdr import BitString, CompactArray, Data, DataType, TypeDescription
 from meterbridge.dlms.conformance import Conformance
+from meterbridge.dlms.cosem import class_name
 from meterbridge.dlms.cosem_time import Date, DateTime, Time
 from meterbridge.dlms.hdlc import Discarded, Frame, FrameDecoder, client_address, server_address
 from meterbridge.dlms.hdlc_link import HdlcLink, HdlcParameters, HdlcServerLink
@@ -56,6 +57,7 @@ __all__ = [
     "Time",
     "TypeDescription",
     "WrapperLink",
+    "class_name",
     "client_address",
     "scaled",
     "server_address",

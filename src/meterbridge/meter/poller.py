@@ -10,6 +10,8 @@ from meterbridge.meter.client import DLMSClient
 from meterbridge.meter.policy import Backoff
 from meterbridge.model import MeterId, Reading
 
+_FIRMWARE = "firmware_version"
+
 
 @dataclass(frozen=True, slots=True)
 class Polled:
@@ -58,6 +60,8 @@ class DLMSProductionPoller:
         backoff: how long to leave it alone after failures.
         monotonic: monotonic clock, seconds.
         wall: Unix time, seconds.
+
+    `firmware_version` is what the meter says of itself, empty when it says nothing, None before it was asked.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class DLMSProductionPoller:
         self._monotonic = monotonic
         self._wall = wall
         self._retry_at = 0.0
+        self.firmware_version: str | None = None
 
     async def poll_once(self) -> PollOutcome:
         """Make one attempt, unless the meter is being left alone.
@@ -87,8 +92,7 @@ class DLMSProductionPoller:
         connects = not self.client.connected
         try:
             if connects:
-                await self.client.disconnect()
-                await self.client.connect()
+                await self._connect()
             started = self._monotonic()
             readout = await self.client.read_measurements()
         except LocalProtocolError:
@@ -101,6 +105,14 @@ class DLMSProductionPoller:
         errors = {name: str(error) for name, error in readout.errors.items()}
         reading = Reading(self.meter, round(self._wall() * 1000), readout.values, errors)
         return Polled(reading, self._monotonic() - started, connects)
+
+    async def _connect(self) -> None:
+        await self.client.disconnect()
+        await self.client.connect()
+        if self.firmware_version is None and _FIRMWARE in self.client.model.measurements:
+            readout = await self.client.read_measurements([_FIRMWARE])
+            # Not every meter tells; those that do tell once.
+            self.firmware_version = str(readout.values[_FIRMWARE].value) if _FIRMWARE in readout.values else ""
 
     async def close(self) -> None:
         """Release the association and close."""

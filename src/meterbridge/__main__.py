@@ -1,0 +1,5 @@
+"""`python -m meterbridge` is `meterbridge`."""
+
+from meterbridge.cli import main
+
+main()

@@ -1,0 +1,56 @@
+"""The `meterbridge` command: its groups, and what happens when one fails."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from meterbridge import __version__
+from meterbridge.cli import demo, read, run, simulate
+from meterbridge.cli.exits import INTERRUPTED, exit_code
+from meterbridge.errors import MeterbridgeError
+
+app = typer.Typer(
+    name="meterbridge",
+    help="Reads DLMS/COSEM electricity meters and delivers every reading to ThingsBoard.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(read.read)
+app.command()(read.objects)
+app.command()(simulate.simulate)
+app.command()(run.run)
+app.command()(demo.demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"meterbridge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; never a traceback for what users, meters or networks do."""
+    try:
+        app()
+    except MeterbridgeError as error:
+        typer.echo(f"meterbridge: {error}", err=True)
+        sys.exit(exit_code(error))
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing is wrong.
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)

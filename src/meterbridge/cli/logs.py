@@ -1,0 +1,45 @@
+"""Logging set up: JSON lines to standard output and to a rotated file."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import sys
+
+import structlog
+
+from meterbridge.errors import ConfigurationError
+from meterbridge.settings import LogSettings
+
+
+def configure_logging(settings: LogSettings, *, to_stdout: bool = True) -> None:
+    """Send every structlog event, as one line of JSON, to the file and where wanted to standard output.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+    """
+    handlers: list[logging.Handler] = []
+    try:
+        settings.file.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(
+            logging.handlers.RotatingFileHandler(
+                settings.file, maxBytes=settings.rotate_octets, backupCount=settings.rotate_files, encoding="utf-8"
+            )
+        )
+    except OSError as error:
+        raise ConfigurationError(f"log file {settings.file} cannot be written: {error.strerror}") from None
+    if to_stdout:
+        handlers.append(logging.StreamHandler(sys.stdout))
+    logging.basicConfig(level=settings.level.upper(), format="%(message)s", handlers=handlers, force=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.stdlib.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
