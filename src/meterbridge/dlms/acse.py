@@ -290,6 +290,8 @@ def _decode_conformance(octets: bytes, position: int) -> tuple[Conformance, int]
         position += 1
     size = octets[position]
     content = _exactly(octets, position + 1, size)
+    if size != 4:
+        raise RemoteProtocolError(f"conformance block of {size} octets")
     return Conformance(int.from_bytes(content[1:4], "big") & 0xFFFFFF), position + 1 + size
 
 
@@ -301,7 +303,7 @@ def _object_identifier(kind: int, last: int) -> bytes:
 
 
 def _last_arc(octets: bytes, kind: int) -> int:
-    # Not compared as a whole: some meters (ZIV) send a mechanism name with their own arcs; the last one is what counts.
+    # Not compared as a whole: some meters have arcs of their own before the last two, and those are what counts.
     if len(octets) < 2 or octets[-2] != kind:
         raise RemoteProtocolError(f"object identifier {octets.hex()} is none of DLMS")
     return octets[-1]
@@ -458,7 +460,8 @@ class Aare:
             elif tag == 0xA5:
                 qualifier = ber.content_of(content, 0x04)
             elif tag == 0x89:
-                mechanism = _last_arc(content, 2)
+                # Nothing hangs on it, and some meters (ZIV) name it with arcs of their own.
+                mechanism = content[-1] if content else None
             elif tag == 0xAA:
                 value = ber.content_of(content, 0x80)
             elif tag == 0xBE:

@@ -213,10 +213,12 @@ class ClientAssociation:
             raise LocalProtocolError("a GET needs an attribute")
         if len(attributes) > 1 and not self.agrees(Conformance.MULTIPLE_REFERENCES):
             raise LocalProtocolError("the meter did not agree to GET with list")
+        invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
+        request = GetRequest(invoke_id, attributes).encode()
         self._move(_Move.GET)
-        self._invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
+        self._invoke_id = invoke_id
         self._pending = _Pending(attributes, decode_at if typed else decode_value_at)
-        self._link.send(GetRequest(self._invoke_id, attributes).encode())
+        self._link.send(request)
 
     def release(self) -> None:
         """End the association and the link: RLRQ where there is one, then DISC; AssociationClosed follows."""
@@ -360,6 +362,9 @@ class ClientAssociation:
         elif apdu[1] == GetType.NORMAL and len(pending.attributes) == 1:
             result, position = xdlms.decode_result_at(apdu, 3, pending.decode_data)
             self._complete(_all_of(apdu, position, result))
+        elif apdu[1] == GetType.NORMAL and apdu[3]:
+            # A list refused as a whole, by a meter that says so as for one attribute.
+            self._complete([xdlms.data_access_error(apdu[4])] * len(pending.attributes))
         else:
             raise RemoteProtocolError(f"Get-Response of type {apdu[1]} does not answer the request")
 
@@ -370,7 +375,7 @@ class ClientAssociation:
         if apdu[8]:
             self._complete([xdlms.data_access_error(apdu[9])] * len(pending.attributes))
             return
-        if number == pending.block:
+        if number == pending.block and number:
             self._events.append(Discarded("repeated data block", len(apdu), damaged=False))
             return
         if number != pending.block + 1:
@@ -378,6 +383,8 @@ class ClientAssociation:
         size, position = decode_length(apdu, 9)
         if position + size != len(apdu):
             raise RemoteProtocolError("data block whose length is wrong")
+        if not size and not last:
+            raise RemoteProtocolError(f"data block {number} is empty and not the last")
         pending.block = number
         pending.blocks += apdu[position:]
         if len(pending.blocks) > MAX_BLOCKED_DATA:

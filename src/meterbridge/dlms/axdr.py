@@ -18,7 +18,7 @@ from meterbridge.errors import LocalProtocolError, RemoteProtocolError
 MAX_DEPTH = 32
 """Deepest nesting accepted; nothing in COSEM comes near it."""
 
-_MOST_VALUES_AN_OCTET = 64
+_MOST_VALUES_AN_OCTET = 8
 
 
 class DataType(enum.IntEnum):

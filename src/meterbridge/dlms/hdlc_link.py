@@ -144,19 +144,26 @@ class _Station:
         return out
 
     def next_event(self) -> LinkEvent | None:
-        """Return the next event, or None when more octets are needed."""
-        return self._events.popleft() if self._events else None
+        """Return the next event, or None when more octets are needed.
 
-    def receive_data(self, data: bytes) -> None:
-        """Take octets from the peer in."""
-        self._decoder.receive_data(data)
-        while (event := self._decoder.next_event()) is not None:
+        Frames take effect one by one as their events are read, so that what the caller does about an event happens on
+        the link as it was then, whatever else came in the same octets.
+        """
+        while not self._events:
+            event = self._decoder.next_event()
+            if event is None:
+                return None
             if isinstance(event, Discarded):
-                self._events.append(event)
-            elif event.destination != self._own or not self._from_peer(event.source):
+                return event
+            if event.destination != self._own or not self._from_peer(event.source):
                 self._set_aside("frame for another station")
             else:
                 self._frame(event)
+        return self._events.popleft()
+
+    def receive_data(self, data: bytes) -> None:
+        """Take octets from the peer in; they take effect as `next_event` is called until it returns None."""
+        self._decoder.receive_data(data)
 
     def resynchronise(self) -> int:
         """Forget octets of a frame that never became whole; return how many."""
@@ -225,6 +232,10 @@ class _Station:
     def _take_information(self, frame: Frame) -> bool:
         """Take an I frame whose N(S) is due; False when what came so far is of no use and was thrown away."""
         self._receive_state = self._receive_state + 1 & 7
+        if not self._received and not frame.information.startswith(self._llc_in):
+            # The tail of an earlier answer, too: it must not become the head of this one.
+            self._events.append(Discarded("information without its LLC header", len(frame.information)))
+            return False
         self._received += frame.information
         if len(self._received) > MAX_APDU:
             self._received.clear()
@@ -234,9 +245,6 @@ class _Station:
             return True
         information = bytes(self._received)
         self._received.clear()
-        if not information.startswith(self._llc_in):
-            self._events.append(Discarded("information without its LLC header", len(information)))
-            return False
         self._events.append(ApduReceived(information[3:]))
         return True
 
@@ -377,7 +385,9 @@ class HdlcLink(_Station):
     def _information(self, frame: Frame) -> None:
         if frame.send_sequence != self._receive_state:
             self._set_aside(f"I frame N(S)={frame.send_sequence} where {self._receive_state} is due")
-            if frame.final and self._polls < _MOST_POLLS:
+            # Only a gap is complained of. An answer to a repeated one would be repeated in turn, for ever.
+            repeated = frame.send_sequence == self._receive_state - 1 & 7
+            if frame.final and not repeated and self._polls < _MOST_POLLS:
                 self._polls += 1
                 self._ready()
             return
@@ -386,6 +396,9 @@ class HdlcLink(_Station):
             return
         self._polls = self._retransmissions = 0
         useful = self._take_information(frame)
+        if not frame.segmented and not self._unacknowledged:
+            # Answered before it was all said (an error, as a rule): the rest is not waited for.
+            self._queue.clear()
         if useful and frame.final and (frame.segmented or self._queue):
             if self._queue:
                 self._send_window()
@@ -393,13 +406,15 @@ class HdlcLink(_Station):
                 self._ready()
 
     def _supervisory(self, frame: Frame) -> None:
+        before = len(self._unacknowledged)
         if not self._acknowledge(frame.receive_sequence):
             self._set_aside(f"RR with N(R)={frame.receive_sequence} for frames never sent")
             return
+        if len(self._unacknowledged) < before:
+            self._polls = self._retransmissions = 0
         if frame.control & 0x0F == RNR:
             return
-        if self._queue:
-            self._polls = self._retransmissions = 0
+        if self._queue and not self._unacknowledged:
             self._send_window()
         elif self._polls < _MOST_POLLS:
             self._polls += 1
