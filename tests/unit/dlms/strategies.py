@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from meterbridge.dlms import (
@@ -21,6 +22,11 @@ from meterbridge.dlms import (
     Time,
     TypeDescription,
 )
+
+
+def examples(share: float) -> settings:
+    """A share of the examples the profile asks for, so that `make fuzz` has more of all."""
+    return settings(max_examples=max(1, int(settings().max_examples * share)))
 
 
 def _signed(bits: int) -> st.SearchStrategy[int]:

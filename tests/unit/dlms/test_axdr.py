@@ -4,7 +4,7 @@ import time
 import tracemalloc
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meterbridge.dlms import BitString, CompactArray, Data, DataType, TypeDescription
@@ -19,7 +19,7 @@ from meterbridge.dlms.axdr import (
     encode_length,
 )
 from meterbridge.errors import LocalProtocolError, RemoteProtocolError
-from tests.unit.dlms.strategies import SIMPLE, any_data, compact_arrays, long_length, nested, simple_data
+from tests.unit.dlms.strategies import SIMPLE, any_data, compact_arrays, examples, long_length, nested, simple_data
 
 
 def test_every_type_of_the_choice_is_covered() -> None:
@@ -27,13 +27,13 @@ def test_every_type_of_the_choice_is_covered() -> None:
     assert set(DataType) == set(SIMPLE) | made_here
 
 
-@settings(max_examples=300)
+@examples(3)
 @given(simple_data)
 def test_simple_data_survives_the_wire(data: Data) -> None:
     assert decode(encode(data)) == data
 
 
-@settings(max_examples=150)
+@examples(1.5)
 @given(any_data)
 def test_nested_data_survives_the_wire_and_both_decoders_agree(data: Data) -> None:
     octets = encode(data)
@@ -41,13 +41,13 @@ def test_nested_data_survives_the_wire_and_both_decoders_agree(data: Data) -> No
     assert decode_value(octets) == data.plain()
 
 
-@settings(max_examples=100)
+@examples(1)
 @given(compact_arrays())
 def test_compact_arrays_survive_the_wire(data: Data) -> None:
     assert decode(encode(data)) == data
 
 
-@settings(max_examples=100)
+@examples(1)
 @given(any_data, st.binary(max_size=8), st.binary(max_size=8))
 def test_data_is_found_where_it_stands(data: Data, before: bytes, behind: bytes) -> None:
     octets = encode(data)
@@ -59,7 +59,7 @@ def test_data_is_found_where_it_stands(data: Data, before: bytes, behind: bytes)
             decode(octets + behind)
 
 
-@settings(max_examples=100)
+@examples(1)
 @given(any_data, st.data())
 def test_data_cut_short_is_refused(data: Data, draw: st.DataObject) -> None:
     octets = encode(data)
@@ -69,7 +69,7 @@ def test_data_cut_short_is_refused(data: Data, draw: st.DataObject) -> None:
             decoder(cut)
 
 
-@settings(max_examples=500)
+@examples(5)
 @given(st.binary(max_size=60))
 @example(b"\x13\x02\x02\x00\x11\x02\x01")
 @example(b"\x13\x01\xff\xff\x01\xff\xff\x00\x01\x00")
@@ -81,7 +81,7 @@ def test_arbitrary_octets_raise_nothing_else(octets: bytes) -> None:
             assert str(error)
 
 
-@settings(max_examples=200)
+@examples(2)
 @given(st.sampled_from([int(kind) for kind in DataType]), st.binary(max_size=40))
 def test_arbitrary_octets_behind_a_known_tag_raise_nothing_else(tag: int, octets: bytes) -> None:
     for decoder in (decode, decode_value):

@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meterbridge.dlms import Frame, FrameDecoder, HdlcParameters, client_address, server_address
 from meterbridge.dlms.hdlc import MAX_FRAME, address_parts, fcs
 from meterbridge.errors import LocalProtocolError, RemoteProtocolError
 from tests.unit.dlms.arrivals import ARRIVALS, NOISE, Arrival, crc16_x25, decoded, octet_by_octet, whole
-from tests.unit.dlms.strategies import addresses, hdlc_parameters
+from tests.unit.dlms.strategies import addresses, examples, hdlc_parameters
 
 frames: st.SearchStrategy[Frame] = st.builds(
     Frame,
@@ -73,7 +73,7 @@ def test_a_frame_by_hand() -> None:
     assert octets[8:] == b"\x7e"
 
 
-@settings(max_examples=200)
+@examples(2)
 @given(frames)
 def test_frames_survive_the_wire(frame: Frame) -> None:
     octets = frame.encode()
@@ -81,7 +81,7 @@ def test_frames_survive_the_wire(frame: Frame) -> None:
     assert decoded(whole(octets)) == ([frame], [])
 
 
-@settings(max_examples=60)
+@examples(0.6)
 @given(st.lists(frames, max_size=5), st.data(), st.booleans())
 def test_frames_survive_however_the_stream_is_cut(
     several: list[Frame], data: st.DataObject, shared_flags: bool
@@ -114,7 +114,7 @@ def test_a_frame_is_there_with_its_last_octet_not_with_its_flag(frame: Frame) ->
     assert decoder.pending == 0
 
 
-@settings(max_examples=200)
+@examples(2)
 @given(frames, st.data())
 def test_a_damaged_octet_is_never_a_frame_and_costs_only_its_own(frame: Frame, data: st.DataObject) -> None:
     octets = bytearray(frame.encode())
@@ -132,7 +132,7 @@ def _embedded(frame: Frame) -> Frame | None:
     return inner[0] if inner else None
 
 
-@settings(max_examples=150)
+@examples(1.5)
 @given(st.binary(max_size=400) | st.lists(st.sampled_from([0x7E, 0xA0, 0xA8, 0x03, 0x07, 0x10, 0xFF])).map(bytes))
 @example(b"\x7e" * 400)
 @example(b"\x7e\xa0" * 200)
@@ -167,7 +167,7 @@ def test_a_header_check_stops_a_false_start_at_once() -> None:
     good = Frame(b"\x03", b"\x03", 0x30, b"\xe6\xe7\x00")
     found, discarded = decoded(whole(bytes.fromhex("7ea7ff0303100000") + good.encode()))
     assert found == [good]
-    assert [event.reason for event in discarded][0] == "header check sequence wrong"
+    assert discarded[0].reason == "header check sequence wrong"
 
 
 def test_what_a_modem_says_is_noise() -> None:
@@ -264,7 +264,7 @@ def test_link_parameters_that_are_none(octets: str) -> None:
         HdlcParameters.decode(bytes.fromhex(octets))
 
 
-@settings(max_examples=200)
+@examples(2)
 @given(st.binary(max_size=40).map(lambda b: b"\x81\x80" + b) | st.binary(max_size=10))
 def test_arbitrary_link_parameters_are_refused_or_within_range(octets: bytes) -> None:
     try:

@@ -109,7 +109,7 @@ def test_0x7e_inside_a_frame_is_legal(vectors: Path, arrival: Arrival) -> None:
     frames, _ = decoded(arrival(octets))
     assert [frame.encode() for frame in frames] == [octets]
     assert octets[-3:-1] == b"\x7e\x8c"
-    assert frames[0].source == server_address(1, 3870)
+    assert frames[0].source == server_address(1, 3875)
     assert frames[0].destination == client_address(1)
 
 
