@@ -9,7 +9,7 @@ import typer
 
 from meterbridge import __version__
 from meterbridge.cli import demo, read, run, simulate
-from meterbridge.cli.exits import INTERRUPTED, exit_code
+from meterbridge.cli.exits import INCOMPLETE, INTERRUPTED, exit_code
 from meterbridge.errors import MeterbridgeError
 
 app = typer.Typer(
@@ -54,3 +54,7 @@ def main() -> None:
         sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        # What meters, networks and files do has its own types by now: this is our own output, on a full disk as a rule.
+        typer.echo(f"meterbridge: {error.strerror or error}", err=True)
+        sys.exit(INCOMPLETE)

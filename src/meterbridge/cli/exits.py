@@ -7,7 +7,6 @@ from meterbridge.errors import (
     ConfigurationError,
     MeterbridgeError,
     RemoteProtocolError,
-    ServiceError,
     TransportError,
 )
 
@@ -28,6 +27,6 @@ def exit_code(error: MeterbridgeError) -> int:
         return USAGE
     if isinstance(error, (TransportError, RemoteProtocolError)):
         return UNREACHABLE
-    if isinstance(error, (AssociationRefused, ServiceError)):
+    if isinstance(error, AssociationRefused):
         return REFUSED
     return INCOMPLETE

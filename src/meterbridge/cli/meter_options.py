@@ -58,7 +58,7 @@ def host_and_port(text: str) -> tuple[str, int]:
         raise ConfigurationError(f"{text!r} names no host")
     if not port:
         return host, DEFAULT_PORT
-    if not port.isdecimal() or not 1 <= int(port) <= 65_535:
+    if not (port.isascii() and port.isdecimal()) or not 1 <= int(port) <= 65_535:
         raise ConfigurationError(f"port {port!r} of {text!r} is not a number from 1 to 65535")
     return host, int(port)
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.cli.meter_options import (
@@ -27,6 +28,7 @@ from meterbridge.cli.meter_options import (
     client_for,
 )
 from meterbridge.dlms import class_name
+from meterbridge.errors import AssociationRefused, ServiceError
 from meterbridge.meter import DLMSClient, ObjectListElement, Readout
 
 _ACCESS = {0: "-", 1: "r", 2: "w", 3: "rw", 4: "r*", 5: "w*", 6: "rw*"}
@@ -66,12 +68,19 @@ def read(
 
 
 async def _read(meter: DLMSClient, names: list[str]) -> tuple[int, Readout]:
-    await meter.connect()
+    await _connect(meter)
     try:
         readout = await meter.read_measurements(names)
         return round(time.time() * 1000), readout
     finally:
         await meter.disconnect()
+
+
+async def _connect(meter: DLMSClient) -> None:
+    try:
+        await meter.connect()
+    except ServiceError as error:
+        raise AssociationRefused(f"the meter refused the association: {error}") from None
 
 
 def _as_json(ts: int, readout: Readout) -> dict[str, object]:
@@ -91,9 +100,10 @@ def _print_readout(names: list[str], readout: Readout) -> None:
     for name in names:
         if name in readout.values:
             quantity = readout.values[name]
-            table.add_row(name, str(quantity.value), quantity.unit or "", quantity.logical_name)
+            # As Text: brackets in what a meter says are no markup.
+            table.add_row(Text(name), Text(str(quantity.value)), quantity.unit or "", quantity.logical_name)
         else:
-            table.add_row(name, f"[red]{readout.errors[name]}[/red]", "", "")
+            table.add_row(Text(name), Text(str(readout.errors[name]), "red"), "", "")
     Console().print(table)
 
 
@@ -131,7 +141,7 @@ def objects(
 
 
 async def _objects(meter: DLMSClient) -> list[ObjectListElement]:
-    await meter.connect()
+    await _connect(meter)
     try:
         return await meter.read_objects()
     finally:

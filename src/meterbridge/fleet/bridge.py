@@ -49,7 +49,7 @@ class MultiMeterBridge:
         """Return the active meters; a row that cannot be used is reported and left out."""
         loaded = await self._source.load_meters(active_only=True)
         for problem in loaded.problems:
-            _log.error("meter_unusable", meter=problem.meter, name=problem.name, reason=problem.reason)
+            _log.error("meter_unusable", meter=problem.meter, name=problem.name, reason=problem.text)
         return loaded.meters
 
     async def start(self) -> None:
