@@ -107,7 +107,7 @@ def _rounded(value: float | None) -> float | None:
 async def _start_broker(stack: AsyncExitStack, port: int) -> None:
     try:
         from amqtt.broker import Broker
-        from amqtt.errors import AMQTTError
+        from amqtt.errors import BrokerError
     except ImportError:
         raise ConfigurationError(
             "the demo's broker is missing: install meterbridge[demo], or run `make demo`"
@@ -120,7 +120,7 @@ async def _start_broker(stack: AsyncExitStack, port: int) -> None:
     )
     try:
         await broker.start()
-    except (AMQTTError, OSError):
+    except (BrokerError, OSError):
         raise ConfigurationError(f"port {port} is taken: the demo's broker needs it (--broker-port N)") from None
     stack.push_async_callback(broker.shutdown)
 
