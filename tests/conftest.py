@@ -1,0 +1,55 @@
+"""Fixtures every room's tests may use."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.broker import Mosquitto
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A slow machine is not a failure; a failing example prints what reproduces it.
+settings.register_profile("default", deadline=None, print_blob=True)
+settings.register_profile("fuzz", deadline=None, print_blob=True, max_examples=20_000)
+settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """Call it for a TCP port nobody listens on at 127.0.0.1; never the same twice in a run."""
+    given: set[int] = set()
+
+    def find() -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port: int = probe.getsockname()[1]
+            if port not in given:
+                given.add(port)
+                return port
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of vectors and independent peers beside the repository; the test is skipped where there is none."""
+    folder = Path(os.environ.get("METERBRIDGE_SHARED") or ROOT.parent / "shared")
+    if not folder.is_dir():
+        pytest.skip("needs the vectors and peers of ../shared (or METERBRIDGE_SHARED)")
+    return folder
+
+
+@pytest.fixture
+def mosquitto(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Mosquitto]:
+    """A running Mosquitto of the test's own: host, port, pid, stop(), start()."""
+    broker = Mosquitto(tmp_path_factory.mktemp("mosquitto"), free_port())
+    broker.start()
+    yield broker
+    broker.stop()
