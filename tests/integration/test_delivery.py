@@ -15,6 +15,7 @@ from pathlib import Path
 
 import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from meterbridge.delivery import (
     BrokerRoute,
@@ -38,7 +39,7 @@ SEED = 20251111
 
 async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in other threads and processes
             await asyncio.sleep(0.01)
 
 
@@ -143,9 +144,11 @@ class Subscriber:
         self.messages: list[tuple[str, bytes]] = []
         self.connected = threading.Event()
         self._subscribed = threading.Event()
-        self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "subscriber", clean_session=False)
+        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, "subscriber", clean_session=False)
         self._client.reconnect_delay_set(1, 1)
-        self._client.on_message = lambda client, data, message: self.messages.append((message.topic, message.payload))
+        self._client.on_message = lambda client, data, message: self.messages.append(
+            (message.topic, bytes(message.payload))
+        )
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_disconnect = lambda *_: self.connected.clear()
         self._client.on_connect = self._on_connect
