@@ -39,7 +39,7 @@ SEED = 20251111
 
 async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in other threads and processes
+        while not condition():
             await asyncio.sleep(0.01)
 
 

@@ -22,7 +22,7 @@ def put(outbox: Outbox, ts: int) -> Ticket:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in another thread
+        while not condition():
             await asyncio.sleep(0.005)
 
 
