@@ -210,17 +210,16 @@ class Load:
     """
 
     options: LoadOptions
-    _size: float = field(init=False)
-    _volts: float = field(init=False)
-    _habits: Warp = field(init=False)
-    _clouds: Warp = field(init=False)
-    _drawn: _Curve = field(init=False)
-    _reactive: _Curve = field(init=False)
-    _fed: _Curve | None = field(init=False)
-    _wander: Wander = field(init=False)
-    _grid: Wander = field(init=False)
-    _zero: tuple[float, float, float] = field(init=False)
-    _last: tuple[int, Instant] | None = field(init=False, default=None)
+    _volts: float = field(init=False, repr=False)
+    _habits: Warp = field(init=False, repr=False)
+    _clouds: Warp = field(init=False, repr=False)
+    _drawn: _Curve = field(init=False, repr=False)
+    _reactive: _Curve = field(init=False, repr=False)
+    _fed: _Curve | None = field(init=False, repr=False)
+    _wander: Wander = field(init=False, repr=False)
+    _grid: Wander = field(init=False, repr=False)
+    _zero: tuple[float, float, float] = field(init=False, repr=False)
+    _last: tuple[int, Instant] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         options = self.options

@@ -93,7 +93,7 @@ async def serving(
 
 async def until_gone(server: MeterServer) -> None:
     async with asyncio.timeout(5):
-        while server.connections:  # noqa: ASYNC110  (nobody is told when a client is gone)
+        while server.connections:  # nobody is told when a client is gone
             await asyncio.sleep(0.005)
 
 
