@@ -105,6 +105,38 @@ class PollingSettings(_Section):
         default=120.0, description="Idle time after which the meter is taken to have closed its link, in seconds."
     )
 
+    hang_s: Seconds = Field(
+        default=300.0, description="Time after which a poll that does not end is broken off and restarted, in seconds."
+    )
+    object_retry_max_s: Seconds = Field(
+        default=3_600.0, description="Longest time between two requests for an object that keeps failing, in seconds."
+    )
+    alarm_after: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=3, description="Failures in a row that raise the alarm connection_loss."
+    )
+    meters: Mapping[str, Mapping[str, float]] = Field(
+        default={}, description='Settings of this section for one meter, by its name: [polling.meters."NAME"].'
+    )
+
+    def for_meter(self, name: str) -> PollingSettings:
+        """Return what holds for one meter: this section with its own settings laid over."""
+        own = self.meters.get(name)
+        return self if own is None else PollingSettings.model_validate(_laid_over(self, own))
+
+    @model_validator(mode="after")
+    def _own_settings(self) -> PollingSettings:
+        for name, own in self.meters.items():
+            shared = sorted(set(own) & _SHARED_BY_METERS)
+            if shared:
+                raise ValueError(f"{shared[0]} is for all meters together, not for {name!r}")
+            try:
+                PollingSettings.model_validate(_laid_over(self, own))
+            except ValidationError as error:
+                first = error.errors()[0]
+                what = ".".join(str(part) for part in first["loc"])
+                raise ValueError(f"meters.{name}: {what}: {first['msg'].removeprefix('Value error, ')}") from None
+        return self
+
     @model_validator(mode="after")
     def _in_order(self) -> PollingSettings:
         if self.response_timeout_ceiling_s < self.response_timeout_floor_s:
@@ -112,6 +144,13 @@ class PollingSettings(_Section):
         if self.backoff_max_s < self.backoff_initial_s:
             raise ValueError("backoff_max_s must not be below backoff_initial_s")
         return self
+
+
+_SHARED_BY_METERS = {"connections_per_s", "max_connections", "meters"}
+
+
+def _laid_over(section: PollingSettings, own: Mapping[str, float]) -> dict[str, Any]:
+    return {**section.model_dump(exclude={"meters"}), **own}
 
 
 class MqttSettings(_Section):
@@ -254,7 +293,7 @@ def allowed(field: FieldInfo) -> str:
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(str(choice) for choice in get_args(annotation))
     kinds: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}
-    words = kinds.get(annotation, "text")
+    words = "tables" if get_origin(annotation) is Mapping else kinds.get(annotation, "text")
     low = next((str(c.ge) for c in constraints if isinstance(c, Ge)), None)
     above = next((str(c.gt) for c in constraints if isinstance(c, Gt)), None)
     high = next((str(c.le) for c in constraints if isinstance(c, Le)), None)

@@ -221,6 +221,10 @@ class DLMSClient:
             finally:
                 self._drop()
 
+    def resynchronise(self) -> int:
+        """Forget octets of a frame that never became whole; return how many. May be called from `on_discarded`."""
+        return 0 if self._association is None else self._association.resynchronise()
+
     def _drop(self) -> None:
         if self._transport is not None:
             self._transport.close()
