@@ -11,7 +11,10 @@ from meterbridge.dlms.axdr import Data, decode_at, decode_length, encode, encode
 from meterbridge.dlms.obis import LogicalName
 from meterbridge.errors import DataAccessError, RemoteProtocolError
 
-GET_REQUEST, GET_RESPONSE, EXCEPTION_RESPONSE = 0xC0, 0xC4, 0xD8
+GET_REQUEST, SET_REQUEST, ACTION_REQUEST = 0xC0, 0xC1, 0xC3
+GET_RESPONSE, SET_RESPONSE, ACTION_RESPONSE = 0xC4, 0xC5, 0xC7
+READ_REQUEST, WRITE_REQUEST, READ_RESPONSE, WRITE_RESPONSE, UNCONFIRMED_WRITE_REQUEST = 0x05, 0x06, 0x0C, 0x0D, 0x16
+EXCEPTION_RESPONSE = 0xD8
 INVOKE_ID_MASK = 0x0F
 CONFIRMED_HIGH_PRIORITY = 0xC0
 """Upper bits of invoke-id-and-priority: confirmed service, high priority."""
@@ -23,6 +26,25 @@ class GetType(enum.IntEnum):
     NORMAL = 1
     NEXT = 2
     WITH_LIST = 3
+
+
+class SetType(enum.IntEnum):
+    """CHOICE of Set-Response."""
+
+    NORMAL = 1
+    BLOCK = 2
+    LAST_BLOCK = 3
+    LAST_BLOCK_WITH_LIST = 4
+    WITH_LIST = 5
+
+
+class ActionType(enum.IntEnum):
+    """CHOICE of Action-Response."""
+
+    NORMAL = 1
+    WITH_BLOCK = 2
+    WITH_LIST = 3
+    NEXT_BLOCK = 4
 
 
 class DataAccessResult(enum.IntEnum):
@@ -53,6 +75,27 @@ def data_access_error(result: int) -> DataAccessError:
     except ValueError:
         name = f"data-access-result {result}"
     return DataAccessError(name, result)
+
+
+_ACTION_RESULTS = {
+    1: "hardware-fault",
+    2: "temporary-failure",
+    3: "read-write-denied",
+    4: "object-undefined",
+    9: "object-class-inconsistent",
+    11: "object-unavailable",
+    12: "type-unmatched",
+    13: "scope-of-access-violated",
+    14: "data-block-unavailable",
+    15: "long-action-aborted",
+    16: "no-long-action-in-progress",
+    250: "other-reason",
+}
+
+
+def action_error(result: int) -> DataAccessError:
+    """Make the error that says why a method was not executed."""
+    return DataAccessError(_ACTION_RESULTS.get(result, f"action-result {result}"), result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +157,36 @@ class AttributeDescriptor:
 
     def __str__(self) -> str:
         return f"{self.class_id}:{self.logical_name.obis}:{self.attribute}"
+
+
+@dataclass(frozen=True, slots=True)
+class MethodDescriptor:
+    """One method of one object.
+
+    Args:
+        class_id: COSEM interface class.
+        logical_name: which object.
+        method: index, 1..127.
+    """
+
+    class_id: int
+    logical_name: LogicalName
+    method: int
+
+    def encode(self) -> bytes:
+        """Return cosem-method-descriptor."""
+        return self.class_id.to_bytes(2, "big") + self.logical_name + bytes((self.method & 0xFF,))
+
+    def __str__(self) -> str:
+        return f"{self.class_id}:{self.logical_name.obis}:{self.method}"
+
+
+def variable_access(name: int, selection: SelectiveAccess | None) -> bytes:
+    """Encode a Variable-Access-Specification: variable-name, or parameterised-access where something is selected."""
+    octets = (name & 0xFFFF).to_bytes(2, "big")
+    if selection is None:
+        return b"\x02" + octets
+    return b"\x04" + octets + bytes((selection.selector,)) + encode(selection.parameters)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
