@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterbridge.dlms import AttributeDescriptor, Conformance
+from meterbridge.dlms import AttributeDescriptor, Conformance, Data
 from meterbridge.dlms.acse import (
     Aare,
     Aarq,
@@ -18,7 +18,7 @@ from meterbridge.dlms.acse import (
     Mechanism,
     Release,
 )
-from meterbridge.dlms.axdr import decode_value_at
+from meterbridge.dlms.axdr import decode_value_at, encode
 from meterbridge.dlms.xdlms import (
     ExceptionResponse,
     GetRequest,
@@ -79,7 +79,11 @@ APDUS: dict[str, st.SearchStrategy[object]] = {
     "get request": st.builds(GetRequest, st.integers(0, 15), st.tuples(attribute_descriptors)),
     "get request next": st.builds(GetRequest, st.integers(0, 15), st.just(()), st.integers(0, 0xFFFFFFFF)),
     "get request with list": st.builds(
-        GetRequest, st.integers(0, 15), st.lists(attribute_descriptors, max_size=5).map(tuple), st.none(), st.just(True)
+        GetRequest,
+        st.integers(0, 15),
+        st.lists(attribute_descriptors, min_size=1, max_size=5).map(tuple),
+        st.none(),
+        st.just(True),
     ),
 }
 DECODERS: dict[str, Callable[[bytes], object]] = {
@@ -133,9 +137,6 @@ _results = st.lists(any_data | st.integers(1, 255), max_size=6)
 @examples(0.5)
 @given(_results)
 def test_results_survive_the_wire(results: list[object]) -> None:
-    from meterbridge.dlms import Data
-    from meterbridge.dlms.axdr import encode
-
     encoded = tuple(encode(r) if isinstance(r, Data) else data_access_error(int(str(r))) for r in results)
     found = decode_results(encode_results(encoded), 0, len(results), decode_value_at)
     for wanted, got in zip(results, found, strict=True):

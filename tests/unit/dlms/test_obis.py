@@ -28,7 +28,7 @@ def test_the_last_group_is_255_where_it_is_left_out() -> None:
     ["", "1", "32.7.0", "1-1:32.7", "1-1:32.7.256", "1.1.32.7.0.255.1", "0101200700", "1-1:32.7.-1", "a.b.c.d.e.f"],
 )
 def test_what_is_no_logical_name(text: str) -> None:
-    with pytest.raises(ValueError, match="logical name|over 255"):
+    with pytest.raises(ValueError, match=r"logical name|over 255"):
         LogicalName.parse(text)
 
 
