@@ -67,9 +67,12 @@ SIMPLE: dict[DataType, st.SearchStrategy[Any]] = {
     DataType.DONT_CARE: st.none(),
 }
 
-simple_data: st.SearchStrategy[Data] = st.one_of(
-    [value.map(lambda v, kind=kind: Data(kind, v)) for kind, value in SIMPLE.items()]
-)
+
+def _typed(kind: DataType) -> st.SearchStrategy[Data]:
+    return SIMPLE[kind].map(lambda value: Data(kind, value))
+
+
+simple_data: st.SearchStrategy[Data] = st.one_of([_typed(kind) for kind in SIMPLE])
 
 
 @st.composite
@@ -91,7 +94,7 @@ def described(description: TypeDescription) -> st.SearchStrategy[Data]:
         return st.tuples(*[element] * description.count).map(lambda v: Data(kind, v))
     if kind is DataType.STRUCTURE:
         return st.tuples(*map(described, description.elements)).map(lambda v: Data(kind, v))
-    return SIMPLE[kind].map(lambda v: Data(kind, v))
+    return _typed(kind)
 
 
 @st.composite
