@@ -72,8 +72,8 @@ export PIP_RETRIES="${PIP_RETRIES:-2}" PIP_NO_INPUT="${PIP_NO_INPUT:-1}"
 export PIP_DISABLE_PIP_VERSION_CHECK="${PIP_DISABLE_PIP_VERSION_CHECK:-1}"
 
 install() {
-    "$py" -m pip install --quiet "$@" >"$log" 2>&1 && return
-    if grep -qiE 'NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|ConnectionRefused|ConnectionError' "$log"; then
+    "$py" -m pip install "$@" >"$log" 2>&1 && return
+    if grep -qiE 'connection error|NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|ConnectionRefused|ConnectionError' "$log"; then
         die "no network: pip cannot reach the Python package registry to install requirements/$level.txt."
     fi
     reason=$(grep -E '^ *ERROR: ' "$log" | head -n 1 | sed 's/^ *ERROR: //')
