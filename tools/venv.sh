@@ -73,8 +73,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK="${PIP_DISABLE_PIP_VERSION_CHECK:-1}"
 
 install() {
     "$py" -m pip install "$@" >"$log" 2>&1 && return
-    if grep -qiE 'connection error|NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|ConnectionRefused|ConnectionError' "$log"; then
-        die "no network: pip cannot reach the Python package registry to install requirements/$level.txt."
+    # Told not to retry, pip does not even say that it could not connect.
+    unreachable='connection error|NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError'
+    if grep -qiE "$unreachable|ConnectionError|from versions: none" "$log"; then
+        die "no network: pip cannot reach a Python package registry that has requirements/$level.txt."
     fi
     reason=$(grep -E '^ *ERROR: ' "$log" | head -n 1 | sed 's/^ *ERROR: //')
     die "pip could not install requirements/$level.txt: ${reason:-$(tail -n 1 "$log")}"

@@ -71,19 +71,20 @@ def test_a_missing_python_is_named(clone: Path) -> None:
     assert "python-nowhere was not found" in done.stderr
 
 
-def test_without_network_pip_is_not_heard(clone: Path) -> None:
+@pytest.mark.parametrize("retries", ["0", "1"])
+def test_without_network_pip_is_not_heard(clone: Path, retries: str) -> None:
     done = make(
         clone,
         "demo",
         PIP_INDEX_URL=f"http://{NEVER_READS}/simple",
-        PIP_RETRIES="0",
+        PIP_RETRIES=retries,
         PIP_NO_CACHE_DIR="1",
         PIP_CONFIG_FILE=os.devnull,
     )
 
     assert done.returncode != 0
     assert complaints(done) == [
-        "meterbridge: no network: pip cannot reach the Python package registry to install requirements/demo.txt."
+        "meterbridge: no network: pip cannot reach a Python package registry that has requirements/demo.txt."
     ]
     assert "Traceback" not in done.stdout + done.stderr
 
