@@ -16,11 +16,11 @@ from meterbridge.dlms import (
     ClientAssociation,
     Conformance,
     Discarded,
-    GetCompleted,
     HdlcLink,
     HdlcParameters,
     Link,
     LogicalName,
+    RequestCompleted,
     State,
     WrapperLink,
     client_address,
@@ -280,7 +280,7 @@ class DLMSClient:
             raise LocalProtocolError("not connected")
         try:
             association.get(attributes, typed=typed)
-            return (await self._await(GetCompleted)).results
+            return (await self._await(RequestCompleted)).results
         except ServiceError:
             raise
         except BaseException:
@@ -465,6 +465,8 @@ def _descriptor(measurement: Measurement, attribute: int) -> AttributeDescriptor
 
 def _scaler_unit(value: Any, measurement: Measurement) -> tuple[int, str | None]:
     try:
+        if isinstance(value, (bytes, str)):
+            raise TypeError
         scaler, unit = value
         scaled(0, scaler)
         return scaler, unit_symbol(unit)
