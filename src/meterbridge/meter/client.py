@@ -16,11 +16,11 @@ from meterbridge.dlms import (
     ClientAssociation,
     Conformance,
     Discarded,
+    GetCompleted,
     HdlcLink,
     HdlcParameters,
     Link,
     LogicalName,
-    RequestCompleted,
     State,
     WrapperLink,
     client_address,
@@ -280,7 +280,7 @@ class DLMSClient:
             raise LocalProtocolError("not connected")
         try:
             association.get(attributes, typed=typed)
-            return (await self._await(RequestCompleted)).results
+            return (await self._await(GetCompleted)).results
         except ServiceError:
             raise
         except BaseException:
