@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import NamedTuple, NewType
 
 MeterId = NewType("MeterId", int)
 """Primary key of the meter in the `meters` table."""
@@ -27,9 +27,8 @@ class Measurement:
     attribute: int = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Quantity:
-    """A measured value with its unit.
+class Quantity(NamedTuple):
+    """A measured value with its unit. A tuple, because thousands a second are made.
 
     Args:
         value: scaled to `unit`; text, octets as hex and structures keep their decoded form.

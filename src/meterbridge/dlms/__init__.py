@@ -9,20 +9,23 @@ from meterbridge.dlms.association import (
     AssociationOpened,
     AssociationParameters,
     ClientAssociation,
-    GetCompleted,
+    Notified,
+    Protection,
+    RequestCompleted,
     State,
 )
 from meterbridge.dlms.axdr import BitString, CompactArray, Data, DataType, TypeDescription
 from meterbridge.dlms.conformance import Conformance
 from meterbridge.dlms.cosem import class_name
 from meterbridge.dlms.cosem_time import Date, DateTime, Time
+from meterbridge.dlms.fast_path import PreparedGet
 from meterbridge.dlms.hdlc import Discarded, Frame, FrameDecoder, client_address, server_address
 from meterbridge.dlms.hdlc_link import HdlcLink, HdlcParameters, HdlcServerLink
 from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkEvent, LinkOpened
 from meterbridge.dlms.obis import LogicalName
 from meterbridge.dlms.units import scaled, unit_symbol
 from meterbridge.dlms.wrapper import WrapperLink
-from meterbridge.dlms.xdlms import AttributeDescriptor, DataAccessResult, SelectiveAccess
+from meterbridge.dlms.xdlms import AttributeDescriptor, DataAccessResult, MethodDescriptor, SelectiveAccess
 
 __all__ = [
     "ApduReceived",
@@ -43,7 +46,6 @@ __all__ = [
     "Discarded",
     "Frame",
     "FrameDecoder",
-    "GetCompleted",
     "HdlcLink",
     "HdlcParameters",
     "HdlcServerLink",
@@ -52,6 +54,11 @@ __all__ = [
     "LinkEvent",
     "LinkOpened",
     "LogicalName",
+    "MethodDescriptor",
+    "Notified",
+    "PreparedGet",
+    "Protection",
+    "RequestCompleted",
     "SelectiveAccess",
     "State",
     "Time",

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from meterbridge.dlms import acse, xdlms
 from meterbridge.dlms.acse import Aare, Aarq, ApplicationContext, ConfirmedServiceError, InitiateResponse, Mechanism
-from meterbridge.dlms.axdr import decode_at, decode_length, decode_value_at
+from meterbridge.dlms.axdr import Data
+from meterbridge.dlms.block_transfer import GENERAL_BLOCK_TRANSFER, BlockTransfer
 from meterbridge.dlms.conformance import Conformance
+from meterbridge.dlms.exchange import (
+    ActionExchange,
+    Ask,
+    Exchange,
+    GetExchange,
+    Ignored,
+    ReadExchange,
+    SetExchange,
+    WriteExchange,
+)
+from meterbridge.dlms.fast_path import FastPath, PreparedGet
 from meterbridge.dlms.hdlc import Discarded
 from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkOpened
-from meterbridge.dlms.xdlms import AttributeDescriptor, ExceptionResponse, GetRequest, GetType
+from meterbridge.dlms.xdlms import AttributeDescriptor, ExceptionResponse, MethodDescriptor, SelectiveAccess
 from meterbridge.errors import (
     AssociationRefused,
     ConnectionLost,
-    DataAccessError,
     LocalProtocolError,
-    RemoteProtocolError,
     ServiceError,
 )
 
-MAX_BLOCKED_DATA = 16 << 20
-"""Most octets put together from data blocks."""
-
 PROPOSED_CONFORMANCE = (
-    Conformance.GET
+    Conformance.GENERAL_BLOCK_TRANSFER
+    | Conformance.GET
     | Conformance.SET
     | Conformance.ACTION
     | Conformance.SELECTIVE_ACCESS
@@ -40,6 +48,20 @@ PROPOSED_CONFORMANCE = (
     | Conformance.BLOCK_TRANSFER_WITH_ACTION
 )
 
+PROPOSED_SN_CONFORMANCE = (
+    Conformance.READ
+    | Conformance.WRITE
+    | Conformance.UNCONFIRMED_WRITE
+    | Conformance.INFORMATION_REPORT
+    | Conformance.MULTIPLE_REFERENCES
+    | Conformance.PARAMETERIZED_ACCESS
+    | Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ
+    | Conformance.BLOCK_TRANSFER_WITH_SET_OR_WRITE
+)
+_NEVER_CIPHERED = frozenset((acse.AARE, acse.RLRE, acse.CONFIRMED_SERVICE_ERROR, xdlms.EXCEPTION_RESPONSE))
+_UNASKED = frozenset((0x0F, 0x18, 0xC2))
+"""DataNotification, InformationReport, EventNotification."""
+
 
 @dataclass(frozen=True, slots=True)
 class AssociationParameters:
@@ -47,13 +69,42 @@ class AssociationParameters:
 
     Args:
         password: LLS secret; None associates without authentication. Never shown by repr.
-        conformance: services proposed.
+        conformance: services proposed; None proposes all that the referencing has.
         max_receive_pdu: largest APDU we take, octets.
+        short_names: SN referencing in place of LN.
+        block_window: blocks of a general block transfer we take at once, 1..63.
     """
 
     password: bytes | None = field(default=None, repr=False)
-    conformance: Conformance = PROPOSED_CONFORMANCE
+    conformance: Conformance | None = None
     max_receive_pdu: int = 0xFFFF
+    short_names: bool = False
+    block_window: int = 8
+
+    @property
+    def proposed(self) -> Conformance:
+        """The conformance block of the InitiateRequest."""
+        if self.conformance is not None:
+            return self.conformance
+        return PROPOSED_SN_CONFORMANCE if self.short_names else PROPOSED_CONFORMANCE
+
+
+class Protection(Protocol):
+    """Ciphering of what travels between the application layer and the link."""
+
+    @property
+    def overhead(self) -> int:
+        """Most octets it adds to an APDU."""
+
+    def protect(self, apdu: bytes) -> bytes:
+        """Cipher an APDU that is to be sent."""
+
+    def unprotect(self, apdu: bytes) -> bytes:
+        """Decipher an APDU that came.
+
+        Raises:
+            RemoteProtocolError: not protected as it must be, or a tag, counter or key that is wrong.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +120,21 @@ class AssociationOpened:
     link: LinkOpened
 
 
-@dataclass(frozen=True, slots=True)
-class GetCompleted:
-    """A GET was answered in full.
+class RequestCompleted(NamedTuple):
+    """A request was answered in full.
 
     Args:
         results: in the order asked; a DataAccessError stands where the meter refused one.
     """
 
     results: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """The meter sent an APDU unasked: a DataNotification, EventNotification or InformationReport, deciphered."""
+
+    apdu: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +150,7 @@ class AssociationClosed:
     requested: bool
 
 
-AssociationEvent = AssociationOpened | GetCompleted | AssociationClosed | Discarded
+AssociationEvent = AssociationOpened | RequestCompleted | AssociationClosed | Notified | Discarded
 
 
 class State(enum.Enum):
@@ -112,7 +169,7 @@ class State(enum.Enum):
 class _Move(enum.Enum):
     OPEN = "open"
     ASSOCIATE = "associate"
-    GET = "get"
+    REQUEST = "a request"
     RELEASE = "release"
     LINK_UP = "link up"
     LINK_DOWN = "link down"
@@ -129,7 +186,7 @@ _NEXT: dict[tuple[State, _Move], State] = {
     (State.LINKED, _Move.ASSOCIATE): State.ASSOCIATING,
     (State.ASSOCIATING, _Move.ACCEPTED): State.READY,
     (State.ASSOCIATING, _Move.REFUSED): State.LINKED,
-    (State.READY, _Move.GET): State.BUSY,
+    (State.READY, _Move.REQUEST): State.BUSY,
     (State.BUSY, _Move.ANSWERED): State.READY,
     (State.READY, _Move.RELEASE): State.RELEASING,
     (State.BUSY, _Move.RELEASE): State.DISCONNECTING,
@@ -139,19 +196,6 @@ _NEXT: dict[tuple[State, _Move], State] = {
     (State.RELEASING, _Move.RELEASED): State.DISCONNECTING,
     **{(state, _Move.LINK_DOWN): State.CLOSED for state in State if state is not State.CLOSED},
 }
-
-
-@dataclass(slots=True)
-class _Pending:
-    """The request under way."""
-
-    attributes: tuple[AttributeDescriptor, ...]
-    decode_data: xdlms.ValueDecoder
-    block: int = 0
-    blocks: bytearray = field(default_factory=bytearray)
-
-
-_NOTHING = _Pending((), decode_value_at)
 
 
 class ClientAssociation:
@@ -171,7 +215,10 @@ class ClientAssociation:
         self._events: deque[AssociationEvent] = deque()
         self._link_opened = LinkOpened(0, 0)
         self._invoke_id = 0
-        self._pending = _NOTHING
+        self._exchange: Exchange | None = None
+        self._protection: Protection | None = None
+        self._transfer: BlockTransfer | None = None
+        self._fast = FastPath(link)
         self.state = State.CLOSED
         self.negotiated: InitiateResponse | None = None
 
@@ -194,13 +241,14 @@ class ClientAssociation:
         """
         self._move(_Move.ASSOCIATE)
         parameters = self._parameters
-        initiate = acse.InitiateRequest(parameters.conformance, parameters.max_receive_pdu)
+        initiate = acse.InitiateRequest(parameters.proposed, parameters.max_receive_pdu)
         mechanism = None if parameters.password is None else Mechanism.LLS
-        request = Aarq(ApplicationContext.LN, initiate.encode(), mechanism, parameters.password)
+        context = ApplicationContext.SN if parameters.short_names else ApplicationContext.LN
+        request = Aarq(context, initiate.encode(), mechanism, parameters.password)
         self._link.send(request.encode())
 
     def get(self, attributes: tuple[AttributeDescriptor, ...], *, typed: bool = False) -> None:
-        """Read attributes in one request; GetCompleted follows.
+        """Read attributes in one request; RequestCompleted follows.
 
         Args:
             attributes: one makes a Get-Request-Normal, more a Get-Request-With-List.
@@ -209,23 +257,111 @@ class ClientAssociation:
         Raises:
             LocalProtocolError: not ready, nothing asked for, or a list the meter did not agree to.
         """
-        if not attributes:
-            raise LocalProtocolError("a GET needs an attribute")
-        if len(attributes) > 1 and not self.agrees(Conformance.MULTIPLE_REFERENCES):
-            raise LocalProtocolError("the meter did not agree to GET with list")
+        self._check_list(len(attributes))
+        self.request(GetExchange(attributes, typed))
+
+    def get_prepared(self, prepared: PreparedGet) -> None:
+        """Read the attributes of a request prepared once and used often; RequestCompleted follows.
+
+        Raises:
+            LocalProtocolError: as `get`.
+        """
+        several = len(prepared.attributes)
+        if self.state is State.READY and self._protection is None:
+            invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
+            most = 0 if self.negotiated is None else self.negotiated.max_receive_pdu
+            if several > 1:
+                self._check_list(several)
+            if self._fast.send(prepared, invoke_id, most):
+                # READY to BUSY is a legal move: see the table.
+                self.state = State.BUSY
+                self._invoke_id = invoke_id
+                self._exchange = None
+                return
+        self._check_list(several)
+        self.request(GetExchange(prepared.attributes))
+
+    def set(self, writes: Sequence[tuple[AttributeDescriptor, Data]]) -> None:
+        """Write attributes in one request; RequestCompleted follows, its results None or a DataAccessError.
+
+        Raises:
+            LocalProtocolError: as `get`, or a value that does not fit its type.
+        """
+        self._check_list(len(writes))
+        self.request(SetExchange(writes))
+
+    def action(self, calls: Sequence[tuple[MethodDescriptor, Data | None]], *, typed: bool = False) -> None:
+        """Call methods in one request; RequestCompleted follows, its results what they returned or a DataAccessError.
+
+        Raises:
+            LocalProtocolError: as `get`, or parameters that do not fit their type.
+        """
+        self._check_list(len(calls))
+        self.request(ActionExchange(calls, typed))
+
+    def read(self, names: Sequence[tuple[int, SelectiveAccess | None]], *, typed: bool = False) -> None:
+        """Read variables by short name in one request; RequestCompleted follows.
+
+        Raises:
+            LocalProtocolError: as `get`.
+        """
+        self._check_list(len(names))
+        self.request(ReadExchange(names, typed))
+
+    def write(self, writes: Sequence[tuple[int, SelectiveAccess | None, Data]]) -> None:
+        """Write variables by short name in one request; RequestCompleted follows.
+
+        Raises:
+            LocalProtocolError: as `get`, or a value that does not fit its type.
+        """
+        self._check_list(len(writes))
+        self.request(WriteExchange(writes))
+
+    def _check_list(self, count: int) -> None:
+        if not count:
+            raise LocalProtocolError("a request needs something to ask for")
+        if count > 1 and not self.agrees(Conformance.MULTIPLE_REFERENCES):
+            raise LocalProtocolError("the meter did not agree to lists")
+
+    def request(self, exchange: Exchange) -> None:
+        """Begin an exchange; RequestCompleted follows.
+
+        Raises:
+            LocalProtocolError: not ready, or the exchange cannot be said to this meter.
+        """
         invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
-        request = GetRequest(invoke_id, attributes).encode()
-        self._move(_Move.GET)
+        apdu = exchange.start(invoke_id, self._room())
+        self._move(_Move.REQUEST)
         self._invoke_id = invoke_id
-        self._pending = _Pending(attributes, decode_at if typed else decode_value_at)
-        self._link.send(request)
+        self._exchange = exchange
+        self._fast.forget()
+        self._send(apdu)
+
+    def _room(self) -> int:
+        """Octets an APDU may have before it is ciphered; 0 where there is no limit, or blocks carry any."""
+        if self.negotiated is None or self.agrees(Conformance.GENERAL_BLOCK_TRANSFER):
+            return 0
+        most = self.negotiated.max_receive_pdu
+        return most and max(1, most - (self._protection.overhead if self._protection else 0))
+
+    def _send(self, apdu: bytes) -> None:
+        if self._protection is not None:
+            apdu = self._protection.protect(apdu)
+        most = 0 if self.negotiated is None else self.negotiated.max_receive_pdu
+        if most and len(apdu) > most and self.agrees(Conformance.GENERAL_BLOCK_TRANSFER):
+            self._transfer = BlockTransfer(self._parameters.block_window, most)
+            for block in self._transfer.send(apdu):
+                self._link.send(block)
+        else:
+            self._transfer = None
+            self._link.send(apdu)
 
     def release(self) -> None:
         """End the association and the link: RLRQ where there is one, then DISC; AssociationClosed follows."""
         if self.state in (State.CLOSED, State.RELEASING, State.DISCONNECTING):
             return
         associated = self.state is State.READY
-        self._pending = _NOTHING
+        self._exchange = None
         self._move(_Move.RELEASE)
         if associated:
             self._link.send(acse.Release(response=False).encode())
@@ -245,7 +381,8 @@ class ClientAssociation:
 
     def receive_data(self, data: bytes) -> None:
         """Take octets from the meter in."""
-        self._link.receive_data(data)
+        if not self._fast.receive(data):
+            self._link.receive_data(data)
 
     def handle_timeout(self) -> bool:
         """Nothing came in time: repeat what may have been lost. False when there is nothing left to try."""
@@ -267,6 +404,10 @@ class ClientAssociation:
             ConnectionLost: the meter ended the link in the middle of something.
             RemoteProtocolError: the meter broke the protocol: drop the link.
         """
+        if self._fast.results is not None and self.state is State.BUSY:
+            results, self._fast.results = self._fast.results, None
+            self.state = State.READY
+            return RequestCompleted(results)
         while not self._events:
             event = self._link.next_event()
             if event is None:
@@ -301,7 +442,7 @@ class ClientAssociation:
         if before is State.CLOSED:
             return
         self._move(_Move.LINK_DOWN)
-        self._pending = _NOTHING
+        self._exchange = None
         self.negotiated = None
         if event.requested or before in (State.RELEASING, State.DISCONNECTING):
             self._events.append(AssociationClosed(event.reason, requested=True))
@@ -311,11 +452,35 @@ class ClientAssociation:
             raise ConnectionLost(event.reason)
 
     def _receive(self, apdu: bytes) -> None:
+        if not apdu:
+            self._events.append(Discarded("empty APDU", 0, damaged=False))
+            return
+        if apdu[0] == GENERAL_BLOCK_TRANSFER:
+            whole = self._block(apdu)
+            if whole is None:
+                return
+            apdu = whole
+        if self._protection is not None and apdu[0] not in _NEVER_CIPHERED:
+            apdu = self._protection.unprotect(apdu)
         receive = self._receivers.get(self.state)
-        if receive is None or not apdu:
+        if apdu[0] in _UNASKED:
+            self._events.append(Notified(apdu))
+        elif receive is None:
             self._events.append(Discarded(f"APDU while {self.state.value}", len(apdu), damaged=False))
         else:
             receive(self, apdu)
+
+    def _block(self, apdu: bytes) -> bytes | None:
+        """Take a block of a general block transfer; the whole APDU with its last one."""
+        if self._transfer is None:
+            most = 0 if self.negotiated is None else self.negotiated.max_receive_pdu
+            self._transfer = BlockTransfer(self._parameters.block_window, most)
+        due, whole = self._transfer.receive(apdu)
+        if whole is not None:
+            self._transfer = None
+        for block in due:
+            self._link.send(block)
+        return whole
 
     def _receive_while_associating(self, apdu: bytes) -> None:
         tag = apdu[0]
@@ -346,58 +511,19 @@ class ClientAssociation:
             error = _service_error(apdu)
             self._answered()
             raise error
-        if tag != xdlms.GET_RESPONSE:
-            self._events.append(Discarded(f"APDU 0x{tag:02X} in place of an answer", len(apdu), damaged=False))
-            return
-        if len(apdu) < 5:
-            raise RemoteProtocolError("Get-Response cut short")
-        if apdu[2] & xdlms.INVOKE_ID_MASK != self._invoke_id:
-            self._events.append(Discarded("answer to an earlier request", len(apdu), damaged=False))
-            return
-        pending = self._pending
-        if apdu[1] == GetType.NEXT:
-            self._block(apdu, pending)
-        elif apdu[1] == GetType.WITH_LIST:
-            self._complete(xdlms.decode_results(apdu, 3, len(pending.attributes), pending.decode_data))
-        elif apdu[1] == GetType.NORMAL and len(pending.attributes) == 1:
-            result, position = xdlms.decode_result_at(apdu, 3, pending.decode_data)
-            self._complete(_all_of(apdu, position, result))
-        elif apdu[1] == GetType.NORMAL and apdu[3]:
-            # A list refused as a whole, by a meter that says so as for one attribute.
-            self._complete([xdlms.data_access_error(apdu[4])] * len(pending.attributes))
+        exchange = self._exchange
+        if exchange is None:
+            # Sent on the fast path and answered in an unusual way: from here on it is an exchange like any other.
+            exchange = self._exchange = self._fast.exchange(self._invoke_id)
+        step = exchange.receive(apdu)
+        if isinstance(step, Ask):
+            self._send(step.apdu)
+        elif isinstance(step, Ignored):
+            self._events.append(Discarded(step.reason, len(apdu), damaged=False))
         else:
-            raise RemoteProtocolError(f"Get-Response of type {apdu[1]} does not answer the request")
-
-    def _block(self, apdu: bytes, pending: _Pending) -> None:
-        if len(apdu) < 10:
-            raise RemoteProtocolError("Get-Response with data block cut short")
-        last, number = apdu[3] != 0, int.from_bytes(apdu[4:8], "big")
-        if apdu[8]:
-            self._complete([xdlms.data_access_error(apdu[9])] * len(pending.attributes))
-            return
-        if number == pending.block and number:
-            self._events.append(Discarded("repeated data block", len(apdu), damaged=False))
-            return
-        if number != pending.block + 1:
-            raise RemoteProtocolError(f"data block {number} where {pending.block + 1} is due")
-        size, position = decode_length(apdu, 9)
-        if position + size != len(apdu):
-            raise RemoteProtocolError("data block whose length is wrong")
-        if not size and not last:
-            raise RemoteProtocolError(f"data block {number} is empty and not the last")
-        pending.block = number
-        pending.blocks += apdu[position:]
-        if len(pending.blocks) > MAX_BLOCKED_DATA:
-            raise RemoteProtocolError(f"data blocks of more than {MAX_BLOCKED_DATA} octets")
-        if not last:
-            self._link.send(GetRequest(self._invoke_id, (), number).encode())
-            return
-        octets = bytes(pending.blocks)
-        if len(pending.attributes) > 1:
-            self._complete(xdlms.decode_results(octets, 0, len(pending.attributes), pending.decode_data))
-        else:
-            result, end = pending.decode_data(octets, 0)
-            self._complete(_all_of(octets, end, result))
+            self._answered()
+            self._fast.answered(apdu)
+            self._events.append(RequestCompleted(step.results))
 
     def _receive_while_releasing(self, apdu: bytes) -> None:
         if apdu[0] not in (acse.RLRE, acse.CONFIRMED_SERVICE_ERROR, xdlms.EXCEPTION_RESPONSE):
@@ -412,18 +538,8 @@ class ClientAssociation:
     }
 
     def _answered(self) -> None:
-        self._pending = _NOTHING
+        self._exchange = None
         self._move(_Move.ANSWERED)
-
-    def _complete(self, results: list[Any]) -> None:
-        self._answered()
-        self._events.append(GetCompleted(tuple(results)))
-
-
-def _all_of(octets: bytes, position: int, result: Any) -> list[Any]:
-    if position != len(octets) and not isinstance(result, DataAccessError):
-        raise RemoteProtocolError(f"{len(octets) - position} octets behind the data")
-    return [result]
 
 
 def _service_error(apdu: bytes) -> ServiceError:

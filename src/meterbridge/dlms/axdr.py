@@ -160,6 +160,8 @@ _FIXED: dict[int, struct.Struct] = {
 _UNPACK: dict[int, tuple[Callable[..., tuple[Any, ...]], int]] = {
     tag: (layout.unpack_from, layout.size) for tag, layout in _FIXED.items()
 }
+FIXED_SIZE_CODES: dict[int, tuple[str, int]] = {tag: (layout.format[1:], layout.size) for tag, layout in _FIXED.items()}
+"""By tag, for types of fixed size: the `struct` code, big-endian, and the size in octets."""
 _TEMPORAL: dict[int, tuple[Callable[[bytes], Any], int]] = {
     DataType.DATE_TIME: (DateTime, 12),
     DataType.DATE: (Date, 5),

@@ -19,6 +19,9 @@ from meterbridge.errors import LocalProtocolError
 fcs: Callable[[bytes], int] = cast(Callable[[bytes], int], crc16.ibm_sdlc)
 """CRC-16/X-25 of some octets; sent low octet first."""
 
+FCS_RESIDUE = fcs(b"\x00" + fcs(b"\x00").to_bytes(2, "little"))
+"""What `fcs` makes of any octets with their own check sequence behind them."""
+
 FLAG = 0x7E
 MAX_FRAME = 0x7FF
 """Largest value of the eleven-bit length field: octets between the flags."""
@@ -206,6 +209,11 @@ class FrameDecoder:
     def pending(self) -> int:
         """Octets held of a frame that is not complete."""
         return len(self._buffer)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it holds nothing but perhaps the flag that closed the last frame."""
+        return len(self._buffer) <= 1 and not self._events
 
     def clear(self) -> int:
         """Forget an incomplete frame; return how many octets that were."""

@@ -1,23 +1,47 @@
 """One meter: its connection, its catalogue entry, its polling."""
 
 from meterbridge.meter.catalogue import MeterModel, load_model, model_names, parse_model
-from meterbridge.meter.client import DLMSClient, MeterAddress, ObjectListElement, Readout, Timeouts
-from meterbridge.meter.policy import Backoff, BackoffSettings
-from meterbridge.meter.poller import DLMSProductionPoller, Failed, Polled, PollOutcome, Waiting
+from meterbridge.meter.client import DLMSClient, MeterAddress, ObjectListElement, Timeouts
+from meterbridge.meter.plan import Readout
+from meterbridge.meter.policy import Backoff, BackoffSettings, BreakerSettings
+from meterbridge.meter.poller import (
+    DLMSProductionPoller,
+    Failed,
+    Gate,
+    Polled,
+    PollerEvent,
+    PollerSettings,
+    PollerState,
+    PollOutcome,
+    Recovered,
+    Stray,
+    Tripped,
+    Trouble,
+    Waiting,
+)
 
 __all__ = [
     "Backoff",
     "BackoffSettings",
+    "BreakerSettings",
     "DLMSClient",
     "DLMSProductionPoller",
     "Failed",
+    "Gate",
     "MeterAddress",
     "MeterModel",
     "ObjectListElement",
     "PollOutcome",
     "Polled",
+    "PollerEvent",
+    "PollerSettings",
+    "PollerState",
     "Readout",
+    "Recovered",
+    "Stray",
     "Timeouts",
+    "Tripped",
+    "Trouble",
     "Waiting",
     "load_model",
     "model_names",

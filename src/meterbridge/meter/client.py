@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,12 +15,14 @@ from meterbridge.dlms import (
     AttributeDescriptor,
     ClientAssociation,
     Conformance,
+    Data,
     Discarded,
-    GetCompleted,
     HdlcLink,
     HdlcParameters,
     Link,
     LogicalName,
+    MethodDescriptor,
+    RequestCompleted,
     State,
     WrapperLink,
     client_address,
@@ -31,6 +33,7 @@ from meterbridge.dlms import (
 from meterbridge.errors import (
     ConfigurationError,
     ConnectionLost,
+    DataAccessError,
     LocalProtocolError,
     MeterError,
     RemoteProtocolError,
@@ -38,13 +41,15 @@ from meterbridge.errors import (
     ServiceError,
 )
 from meterbridge.meter.catalogue import MeterModel
+from meterbridge.meter.plan import SCALED_CLASSES, PlanItem, Readout, ReadPlan, prepared
 from meterbridge.meter.transport import TcpTransport
-from meterbridge.meter.values import displayed
 from meterbridge.model import Measurement, Quantity
 
-# Register, Extended Register: value, then scaler and unit.
-_SCALED = {3: 3, 4: 3}
 _SCALED_ATTRIBUTE = 2
+_DESCRIPTOR_OCTETS = 10
+_LIST_HEAD = 5
+_MOST_IN_A_LIST = 32
+_MOST_PLANS = 64
 _ASSOCIATION_LN = AttributeDescriptor(15, LogicalName(b"\x00\x00\x28\x00\x00\xff"), 2)
 
 _Event = TypeVar("_Event", bound=AssociationEvent)
@@ -110,19 +115,6 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
-class Readout:
-    """What a read of several measurements gave.
-
-    Args:
-        values: by name, for what could be read.
-        errors: by name, for the rest.
-    """
-
-    values: dict[str, Quantity]
-    errors: dict[str, MeterError]
-
-
-@dataclass(frozen=True, slots=True)
 class ObjectListElement:
     """One row of an association's object list.
 
@@ -173,6 +165,7 @@ class DLMSClient:
         self._retransmitted = 0
         self._scalers: dict[tuple[int, str], tuple[int, str | None]] = {}
         self._list_refused = False
+        self._plans: dict[tuple[str, ...] | None, ReadPlan] = {}
 
     # ---- connection
 
@@ -243,50 +236,95 @@ class DLMSClient:
             typed: results as `Data` instead of plain Python values.
 
         Returns:
-            One result for each attribute; a DataAccessError stands where the meter refused it.
+            One result for each attribute; a DataAccessError stands where the meter refused it, a ServiceError where
+            it refused the request.
 
         Raises:
             TransportError, RemoteProtocolError: the connection is of no more use and was closed.
-            ServiceError: the meter refused the request as a whole.
             LocalProtocolError: not connected.
         """
-        wanted = tuple(attributes)
+        results: list[Any] = []
         async with self._turn:
-            if len(wanted) == 1 or not self._takes_lists():
-                return [await self._get_one(attribute, typed) for attribute in wanted]
-            try:
-                return list(await self._get(wanted, typed))
-            except ServiceError:
-                # Agreed to and yet refused: some meters claim lists and have none, or none that long.
-                results = [await self._get_one(attribute, typed) for attribute in wanted]
-                self._list_refused = True
-                return results
+            for chunk in self._chunks(tuple(attributes)):
+                results += await self._get_chunk(chunk, typed)
+        return results
 
-    def _takes_lists(self) -> bool:
+    def _chunks(self, attributes: tuple[AttributeDescriptor, ...]) -> Iterator[tuple[AttributeDescriptor, ...]]:
+        """Split attributes into lists that the meter agreed to and that fit its largest APDU."""
         association = self._association
-        return (
-            association is not None and association.agrees(Conformance.MULTIPLE_REFERENCES) and not self._list_refused
-        )
+        if association is None:
+            raise LocalProtocolError("not connected")
+        most = association.negotiated.max_receive_pdu if association.negotiated else 0
+        chunk: list[AttributeDescriptor] = []
+        size = 0
+        for attribute in attributes:
+            octets = len(attribute.encode()) if attribute.selection else _DESCRIPTOR_OCTETS
+            full = most and size + octets + _LIST_HEAD > most
+            if chunk and (full or len(chunk) >= _MOST_IN_A_LIST or not self._takes_lists(association)):
+                yield tuple(chunk)
+                chunk, size = [], 0
+            chunk.append(attribute)
+            size += octets
+        if chunk:
+            yield tuple(chunk)
 
-    async def _get_one(self, attribute: AttributeDescriptor, typed: bool) -> Any:
+    def _takes_lists(self, association: ClientAssociation) -> bool:
+        return not self._list_refused and association.agrees(Conformance.MULTIPLE_REFERENCES)
+
+    async def _get_chunk(self, attributes: tuple[AttributeDescriptor, ...], typed: bool) -> Sequence[Any]:
         try:
-            return (await self._get((attribute,), typed))[0]
+            return await self._exchange(lambda association: association.get(attributes, typed=typed))
         except ServiceError as error:
-            return error
+            if len(attributes) == 1:
+                return [error]
+        # Agreed to and yet refused: some meters claim lists and have none, or none that long.
+        results: list[Any] = []
+        for attribute in attributes:
+            results += await self._get_chunk((attribute,), typed)
+        self._list_refused = True
+        return results
 
-    async def _get(self, attributes: tuple[AttributeDescriptor, ...], typed: bool) -> tuple[Any, ...]:
+    async def _exchange(self, begin: Callable[[ClientAssociation], None]) -> tuple[Any, ...]:
+        """Have the association begin a request and wait for its results; our turn is ours already."""
         association = self._association
         if association is None:
             raise LocalProtocolError("not connected")
         try:
-            association.get(attributes, typed=typed)
-            return (await self._await(GetCompleted)).results
-        except ServiceError:
+            begin(association)
+            return (await self._await(RequestCompleted)).results
+        except (ServiceError, LocalProtocolError):
             raise
         except BaseException:
             # A cancelled or broken exchange leaves an answer under way that nobody waits for.
             self._drop()
             raise
+
+    async def set(self, attribute: AttributeDescriptor, value: Data) -> None:
+        """Write an attribute.
+
+        Raises:
+            DataAccessError: the meter refuses it.
+            ServiceError: the meter refuses the request.
+            MeterError: as `get`.
+        """
+        async with self._turn:
+            [result] = await self._exchange(lambda association: association.set([(attribute, value)]))
+        if isinstance(result, DataAccessError):
+            raise result
+
+    async def action(self, method: MethodDescriptor, parameters: Data | None = None, *, typed: bool = False) -> Any:
+        """Call a method and return what it returns.
+
+        Raises:
+            DataAccessError: the meter refuses it.
+            ServiceError: the meter refuses the request.
+            MeterError: as `get`.
+        """
+        async with self._turn:
+            [result] = await self._exchange(lambda association: association.action([(method, parameters)], typed=typed))
+        if isinstance(result, DataAccessError):
+            raise result
+        return result
 
     async def read_measurement(self, name: str) -> Quantity:
         """Read one measurement, by name, OBIS code or `CLASS:OBIS:ATTRIBUTE`.
@@ -313,13 +351,27 @@ class DLMSClient:
             ConfigurationError: no such measurement.
             MeterError: as `get`; what a single object refuses is in the readout's errors instead.
         """
+        wanted = None if names is None else tuple(names)
+        plan = self._plans.get(wanted)
+        if plan is not None and self._association is not None and self._takes_lists(self._association):
+            async with self._turn:
+                try:
+                    results = await self._exchange(lambda association: association.get_prepared(plan.prepared))
+                except ServiceError:
+                    results = None
+            if results is not None:
+                return plan.readout(results)
+        return await self._read_and_learn(wanted)
+
+    async def _read_and_learn(self, names: tuple[str, ...] | None) -> Readout:
+        """Read measurements one way or another, and plan a quick way for the next time."""
         measurements = {name: self.model.find(name) for name in (self.model.poll if names is None else names)}
         attributes: list[AttributeDescriptor] = []
         for measurement in measurements.values():
             attributes.append(_descriptor(measurement, measurement.attribute))
             if self._scaler_missing(measurement):
-                attributes.append(_descriptor(measurement, _SCALED[measurement.class_id]))
-        results = iter(await self.get(attributes) if attributes else ())
+                attributes.append(_descriptor(measurement, SCALED_CLASSES[measurement.class_id]))
+        results = iter(await self.get(attributes))
         readout = Readout({}, {})
         for name, measurement in measurements.items():
             missing = self._scaler_missing(measurement)
@@ -329,11 +381,24 @@ class DLMSClient:
                 readout.values[name] = self._quantity(measurement, value, scaler_unit)
             except MeterError as error:
                 readout.errors[name] = error
+        self._plan(names, measurements)
         return readout
+
+    def _plan(self, names: tuple[str, ...] | None, measurements: dict[str, Measurement]) -> None:
+        if any(self._scaler_missing(measurement) for measurement in measurements.values()):
+            return
+        attributes = tuple(_descriptor(measurement, measurement.attribute) for measurement in measurements.values())
+        if self._association is None or len(list(self._chunks(attributes))) != 1 or len(self._plans) >= _MOST_PLANS:
+            return
+        items = [
+            PlanItem(name, measurement, *self._scalers.get((measurement.class_id, measurement.logical_name), (0, None)))
+            for name, measurement in measurements.items()
+        ]
+        self._plans[names] = ReadPlan(prepared(attributes), items)
 
     def _scaler_missing(self, measurement: Measurement) -> bool:
         return (
-            measurement.class_id in _SCALED
+            measurement.class_id in SCALED_CLASSES
             and measurement.attribute == _SCALED_ATTRIBUTE
             and (measurement.class_id, measurement.logical_name) not in self._scalers
         )
@@ -341,17 +406,12 @@ class DLMSClient:
     def _quantity(self, measurement: Measurement, value: Any, scaler_unit: Any) -> Quantity:
         if isinstance(value, MeterError):
             raise value
-        key = (measurement.class_id, measurement.logical_name)
         if isinstance(scaler_unit, MeterError):
             raise scaler_unit
+        key = (measurement.class_id, measurement.logical_name)
         if scaler_unit is not None:
             self._scalers[key] = _scaler_unit(scaler_unit, measurement)
-        if measurement.attribute == _SCALED_ATTRIBUTE and key in self._scalers:
-            scaler, unit = self._scalers[key]
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                return Quantity(float(scaled(value, scaler)), unit, measurement.logical_name)
-            return Quantity(displayed(value), unit, measurement.logical_name)
-        return Quantity(displayed(value, *key[:1], measurement.attribute), None, measurement.logical_name)
+        return PlanItem("", measurement, *self._scalers.get(key, (0, None))).quantity(value)
 
     async def read_objects(self) -> list[ObjectListElement]:
         """Read the object list of the association.

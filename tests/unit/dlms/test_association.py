@@ -21,10 +21,11 @@ from meterbridge.dlms import (
     DataType,
     Discarded,
     Frame,
-    GetCompleted,
     HdlcLink,
     HdlcParameters,
     LogicalName,
+    Notified,
+    RequestCompleted,
     SelectiveAccess,
     State,
     WrapperLink,
@@ -190,13 +191,13 @@ def test_an_answer_that_nobody_asked_for_is_set_aside(state: State) -> None:
     before = meter.association.state
     events = meter.says(GetResponse(9, (NUMBER,)).encode())
     assert Discarded in {type(event) for event in events}
-    assert not any(isinstance(event, GetCompleted) for event in events)
+    assert not any(isinstance(event, RequestCompleted) for event in events)
     assert state_of(meter.association) is (State.CLOSED if before is State.DISCONNECTING else before)
 
 
 def test_a_get_that_cannot_be_sent_leaves_the_association_ready() -> None:
     meter = in_state(State.READY)
-    with pytest.raises(LocalProtocolError, match="needs an attribute"):
+    with pytest.raises(LocalProtocolError, match="something to ask for"):
         meter.association.get(())
     wrong = AttributeDescriptor(7, VOLTAGE.logical_name, 2, SelectiveAccess(1, Data(DataType.UNSIGNED, 1000)))
     with pytest.raises(LocalProtocolError):
@@ -208,7 +209,7 @@ def test_a_get_that_cannot_be_sent_leaves_the_association_ready() -> None:
 def test_a_list_the_meter_did_not_agree_to_is_not_sent() -> None:
     meter = in_state(State.ASSOCIATING)
     meter.says(Aare(1, 0, 0, InitiateResponse(Conformance.GET, 1024).encode()).encode())
-    with pytest.raises(LocalProtocolError, match="GET with list"):
+    with pytest.raises(LocalProtocolError, match="lists"):
         meter.association.get((VOLTAGE, CURRENT))
     assert meter.association.agrees(Conformance.GET)
     assert state_of(meter.association) is State.READY
@@ -325,20 +326,20 @@ def test_arbitrary_answers_raise_only_what_is_the_meters_fault(tag: int, rest: b
 
 def test_one_attribute() -> None:
     meter, invoke_id = busy()
-    assert meter.says(GetResponse(invoke_id, (NUMBER,)).encode()) == [GetCompleted((2301,))]
+    assert meter.says(GetResponse(invoke_id, (NUMBER,)).encode()) == [RequestCompleted((2301,))]
     assert state_of(meter.association) is State.READY
 
 
 def test_types_are_kept_where_they_are_wanted() -> None:
     meter, invoke_id = busy(typed=True)
     [completed] = meter.says(GetResponse(invoke_id, (NUMBER,)).encode())
-    assert completed == GetCompleted((Data(DataType.LONG_UNSIGNED, 2301),))
+    assert completed == RequestCompleted((Data(DataType.LONG_UNSIGNED, 2301),))
 
 
 def test_a_refused_attribute_stands_in_its_place() -> None:
     meter, invoke_id = busy(VOLTAGE, CURRENT)
     [completed] = meter.says(GetResponse(invoke_id, (data_access_error(4), NUMBER), with_list=True).encode())
-    assert isinstance(completed, GetCompleted)
+    assert isinstance(completed, RequestCompleted)
     refused, value = completed.results
     assert isinstance(refused, DataAccessError)
     assert (str(refused), refused.result, value) == ("object-undefined", 4, 2301)
@@ -347,7 +348,7 @@ def test_a_refused_attribute_stands_in_its_place() -> None:
 def test_a_list_refused_as_a_whole() -> None:
     meter, invoke_id = busy(VOLTAGE, CURRENT)
     [completed] = meter.says(GetResponse(invoke_id, (data_access_error(250),)).encode())
-    assert isinstance(completed, GetCompleted)
+    assert isinstance(completed, RequestCompleted)
     assert [result.result for result in completed.results] == [250, 250]
 
 
@@ -382,14 +383,21 @@ def test_a_late_answer_is_never_taken_for_the_current_one() -> None:
         block = GetResponseBlock(invoke_id - 1 & 15, True, 1, NUMBER).encode()
         assert isinstance(meter.says(block)[0], Discarded)
         answer = encode(Data(DataType.LONG_UNSIGNED, turn))
-        assert meter.says(GetResponse(invoke_id, (answer,)).encode()) == [GetCompleted((turn,))]
+        assert meter.says(GetResponse(invoke_id, (answer,)).encode()) == [RequestCompleted((turn,))]
 
 
-@pytest.mark.parametrize("apdu", ["0f00000001 00 00", "c2 00 0003 0100200700ff 02 11 01", ACCEPTED.hex(), "6303800100"])
+@pytest.mark.parametrize("apdu", ["0f00000001 00 00", "c2 00 0003 0100200700ff 02 11 01"])
+def test_what_the_meter_says_unasked_is_no_answer(apdu: str) -> None:
+    meter, invoke_id = busy()
+    assert meter.says(bytes.fromhex(apdu)) == [Notified(bytes.fromhex(apdu))]
+    assert meter.says(GetResponse(invoke_id, (NUMBER,)).encode()) == [RequestCompleted((2301,))]
+
+
+@pytest.mark.parametrize("apdu", [ACCEPTED.hex(), "6303800100"])
 def test_what_is_no_answer_is_set_aside_while_one_is_due(apdu: str) -> None:
     meter, invoke_id = busy()
     assert [type(event) for event in meter.says(bytes.fromhex(apdu))] == [Discarded]
-    assert meter.says(GetResponse(invoke_id, (NUMBER,)).encode()) == [GetCompleted((2301,))]
+    assert meter.says(GetResponse(invoke_id, (NUMBER,)).encode()) == [RequestCompleted((2301,))]
 
 
 @pytest.mark.parametrize("error", [ExceptionResponse(1, 1).encode(), ConfirmedServiceError(5, 5, 1).encode()])
@@ -401,7 +409,7 @@ def test_an_error_in_place_of_an_answer_leaves_the_association_usable(error: byt
     meter.association.get((VOLTAGE,))
     [request] = meter.asked()
     answer = GetResponse(GetRequest.decode(request).invoke_id, (NUMBER,)).encode()
-    assert meter.says(answer) == [GetCompleted((2301,))]
+    assert meter.says(answer) == [RequestCompleted((2301,))]
 
 
 # ---- blocks
@@ -428,7 +436,7 @@ def test_a_list_comes_in_blocks(size: int, repeat: bool) -> None:
         asked = [GetRequest.decode(apdu).block_number for apdu in meter.asked()]
         # A repeated block is not acknowledged twice: that would ask for one too many.
         assert asked == ([] if last else [number])
-    [completed] = [event for event in events if isinstance(event, GetCompleted)]
+    [completed] = [event for event in events if isinstance(event, RequestCompleted)]
     assert completed.results[0] == b"x" * 200
     assert isinstance(completed.results[1], DataAccessError)
     assert sum(isinstance(event, Discarded) for event in events) == (len(blocks) - 1 if repeat else 0)
@@ -453,7 +461,7 @@ def test_a_block_may_say_why_there_are_no_more() -> None:
     meter, invoke_id = busy(VOLTAGE, CURRENT)
     meter.says(GetResponseBlock(invoke_id, False, 1, b"\x02\x00").encode())
     [completed] = meter.says(GetResponseBlock(invoke_id, True, 2, data_access_error(15)).encode())
-    assert isinstance(completed, GetCompleted)
+    assert isinstance(completed, RequestCompleted)
     assert [str(result) for result in completed.results] == ["long-get-aborted"] * 2
     assert state_of(meter.association) is State.READY
 
@@ -465,7 +473,7 @@ def test_empty_blocks_that_never_end_are_refused() -> None:
 
 
 def test_blocks_that_never_end_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meterbridge.dlms.association.MAX_BLOCKED_DATA", 1000)
+    monkeypatch.setattr("meterbridge.dlms.exchange.MAX_BLOCKED_DATA", 1000)
     meter, invoke_id = busy()
     with pytest.raises(RemoteProtocolError, match="more than 1000"):
         for number in range(1, 100):
@@ -490,7 +498,7 @@ def test_an_error_in_the_middle_of_blocks_ends_them() -> None:
     meter.association.get((VOLTAGE,))
     [request] = meter.asked()
     answer = GetResponse(GetRequest.decode(request).invoke_id, (NUMBER,)).encode()
-    assert meter.says(answer) == [GetCompleted((2301,))]
+    assert meter.says(answer) == [RequestCompleted((2301,))]
 
 
 # ---- the end

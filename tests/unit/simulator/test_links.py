@@ -13,10 +13,10 @@ from meterbridge.dlms import (
     ClientAssociation,
     Conformance,
     DataAccessResult,
-    GetCompleted,
     HdlcLink,
     HdlcParameters,
     LogicalName,
+    RequestCompleted,
     WrapperLink,
     client_address,
     server_address,
@@ -96,7 +96,7 @@ class Wire:
     def get(self, *attributes: AttributeDescriptor) -> tuple[object, ...]:
         self.client.get(attributes)
         event = self.run()
-        assert isinstance(event, GetCompleted), event
+        assert isinstance(event, RequestCompleted), event
         return event.results
 
 

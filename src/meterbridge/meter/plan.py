@@ -1,0 +1,92 @@
+"""What a read asks for and what is made of the answer, planned once and used often."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from meterbridge.dlms import AttributeDescriptor, PreparedGet, scaled
+from meterbridge.errors import MeterError
+from meterbridge.meter.values import displayed
+from meterbridge.model import Measurement, Quantity
+
+SCALED_CLASSES = {3: 3, 4: 3}
+"""Register and Extended Register: the attribute that holds scaler and unit of attribute 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """What a read of several measurements gave.
+
+    Args:
+        values: by name, for what could be read.
+        errors: by name, for the rest.
+    """
+
+    values: dict[str, Quantity]
+    errors: dict[str, MeterError]
+
+
+class PlanItem:
+    """One measurement: how its raw value becomes a quantity.
+
+    Args:
+        name: under which it travels.
+        measurement: where it stands.
+        scaler: power of ten; 0 where the class has none.
+        unit: symbol, None where the class has none.
+    """
+
+    __slots__ = ("_attribute", "_class_id", "_divisor", "_scaled", "_scaler", "logical_name", "name", "unit")
+
+    def __init__(self, name: str, measurement: Measurement, scaler: int, unit: str | None) -> None:
+        self.name = name
+        self.logical_name = measurement.logical_name
+        self.unit = unit
+        self._class_id = measurement.class_id
+        self._attribute = measurement.attribute
+        self._scaled = measurement.class_id in SCALED_CLASSES and measurement.attribute == 2
+        self._scaler = scaler
+        self._divisor = 10**-scaler if self._scaled and scaler <= 0 else 0
+
+    def quantity(self, value: Any) -> Quantity:
+        """Make the quantity of a raw value."""
+        if self._divisor and type(value) is int:
+            return Quantity(value / self._divisor, self.unit, self.logical_name)
+        if self._scaled and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return Quantity(float(scaled(value, self._scaler)), self.unit, self.logical_name)
+        return Quantity(displayed(value, self._class_id, self._attribute), self.unit, self.logical_name)
+
+
+class ReadPlan:
+    """A prepared request and what its results are called.
+
+    Args:
+        prepared: the request.
+        items: one for each of its attributes, in order.
+    """
+
+    __slots__ = ("_items", "prepared")
+
+    def __init__(self, prepared: PreparedGet, items: Iterable[PlanItem]) -> None:
+        self.prepared = prepared
+        self._items = tuple(items)
+
+    def readout(self, results: Iterable[Any]) -> Readout:
+        """Name the results."""
+        values: dict[str, Quantity] = {}
+        errors: dict[str, MeterError] = {}
+        for item, value in zip(self._items, results, strict=True):
+            if isinstance(value, MeterError):
+                errors[item.name] = value
+            else:
+                values[item.name] = item.quantity(value)
+        return Readout(values, errors)
+
+
+@functools.lru_cache(maxsize=1024)
+def prepared(attributes: tuple[AttributeDescriptor, ...]) -> PreparedGet:
+    """Return the prepared request for these attributes, the same one for all meters."""
+    return PreparedGet(attributes)
