@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 import time
+from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,30 +23,72 @@ from meterbridge.delivery import (
     LineLimits,
     Outbox,
     Publisher,
+    Row,
     Tls,
     broker_route_name,
     check_device_name,
 )
 from meterbridge.errors import ConfigurationError, StoreError
-from meterbridge.fleet import MeterWorker, MultiMeterBridge, Schedule, phase_of
+from meterbridge.fleet import (
+    AlarmDesk,
+    ConnectionGate,
+    DeliveryTally,
+    FleetMonitor,
+    Histogram,
+    MeterWorker,
+    MonitorLimits,
+    MultiMeterBridge,
+    NetworkLimits,
+    NetworkMonitor,
+    ProcessUse,
+    ReloadResult,
+    Schedule,
+    StatusReport,
+    choose_pinger,
+    phase_of,
+    render,
+    same_meter,
+)
 from meterbridge.meter import (
     Backoff,
     BackoffSettings,
+    BreakerSettings,
     DLMSClient,
     DLMSProductionPoller,
     Failed,
     MeterAddress,
     Polled,
+    PollerSettings,
+    Recovered,
     Timeouts,
+    Tripped,
+    Trouble,
     load_model,
 )
 from meterbridge.model import Meter, MeterId
-from meterbridge.settings import MqttSettings, OutboxSettings, Settings
-from meterbridge.store import MeterRepository, open_database
+from meterbridge.settings import MqttSettings, OutboxSettings, PollingSettings, Settings
+from meterbridge.store import (
+    AlarmChange,
+    AlarmRepository,
+    MeterRepository,
+    MetricsRepository,
+    Raise,
+    Severity,
+    open_database,
+)
 from meterbridge.thingsboard import attributes, telemetry
 
 _log = structlog.get_logger(__name__)
 _RECORD_INTERVAL = 5.0
+_STATUS_FILE = "status.txt"
+_SEVERITIES = {
+    Trouble.CONNECTION_LOSS: Severity.CRITICAL,
+    Trouble.CIRCUIT_BREAKER: Severity.WARNING,
+    Trouble.SILENCE: Severity.CRITICAL,
+    Trouble.HDLC_ERROR: Severity.WARNING,
+    Trouble.ASSOCIATION_STUCK: Severity.WARNING,
+    Trouble.OBJECT_FAILING: Severity.INFO,
+}
 
 
 def meter_address(meter: Meter) -> MeterAddress:
@@ -73,6 +118,21 @@ def broker_endpoint(settings: MqttSettings, host: str, port: int) -> Endpoint:
         5 if settings.protocol == "5" else 4,
         tls,
         settings.keepalive_s,
+    )
+
+
+def poller_settings(polling: PollingSettings) -> PollerSettings:
+    """Thresholds of one meter's poller."""
+    return PollerSettings(
+        BreakerSettings(polling.breaker_reconnections, polling.breaker_window_s, polling.breaker_pause_s),
+        polling.silence_s,
+        polling.hdlc_errors,
+        polling.response_timeout_floor_s,
+        polling.response_timeout_ceiling_s,
+        polling.inactivity_timeout_s,
+        2 * polling.period_s,
+        max(2 * polling.period_s, polling.object_retry_max_s),
+        polling.alarm_after,
     )
 
 
@@ -114,50 +174,130 @@ class Service:
     """
 
     def __init__(self, settings: Settings) -> None:
+        polling = settings.polling
         self._settings = settings
         self._engine: AsyncEngine | None = None
         self._repository: MeterRepository | None = None
+        self._alarms: AlarmRepository | None = None
         self._outbox: Outbox | None = None
         self._publishers: dict[str, Publisher] = {}
         self._recorded = _Recorded()
-        self._recorder: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._gate = ConnectionGate(polling.connections_per_s, polling.max_connections, time.monotonic)
+        self._lateness = Histogram()
+        self._tally = DeliveryTally()
+        self._polling: dict[str, PollingSettings] = {}
         self.bridge: MultiMeterBridge | None = None
+        self.desk = AlarmDesk(time.time, _log_alarm)
+        self.monitor: FleetMonitor | None = None
+        self.network: NetworkMonitor | None = None
+        self.broken = asyncio.Event()
         self.counters = ServiceCounters()
 
     async def start(self) -> None:
         """Open database and outbox, connect publishers and start polling.
+
+        `broken` is set when something that should run for ever has ended: stop, and start anew.
 
         Raises:
             ConfigurationError, StoreError, DeliveryError: infrastructure is not there; one clear line says which.
         """
         settings = self._settings
         _make_folder(settings.outbox.path.parent)
+        _allow_files(settings.polling.max_connections + 256)
         self._engine = await open_database(settings.database.url)
         self._repository = MeterRepository(self._engine)
+        self._alarms = AlarmRepository(self._engine)
+        self.desk.adopt(await self._alarms.open_alarms())
         self._outbox = await Outbox.open(
             settings.outbox.path,
             outbox_limits(settings.outbox),
             self._delivery_event,
             interval_s=settings.outbox.commit_interval_ms / 2000,
         )
-        self.bridge = MultiMeterBridge(self._repository, self._worker, self._backoff)
+        self.bridge = MultiMeterBridge(
+            self._repository, self._worker, self._backoff, self.desk, time.monotonic, self._identity
+        )
         await self.bridge.start()
-        self._recorder = asyncio.create_task(self._record(self._repository), name="record")
+        self.network = NetworkMonitor(
+            self._watched,
+            self._reading,
+            self.desk,
+            NetworkLimits(
+                settings.network.ping_interval_s, settings.network.ping_timeout_s, settings.network.outage_after
+            ),
+            await choose_pinger(),
+        )
+        self.monitor = FleetMonitor(
+            self.bridge,
+            self.desk,
+            MetricsRepository(self._engine),
+            self.network,
+            self._lateness,
+            self._tally,
+            _process_use,
+            MonitorLimits(
+                settings.monitor.interval_s,
+                settings.monitor.retention_days * 86_400,
+                lambda meter: self._polling_of(meter).hang_s,
+            ),
+            time.time,
+            time.monotonic,
+            self._report,
+            lambda error: _log.error("metrics_not_stored", reason=str(error)),
+        )
+        self._run("record", self._record(self._repository, self._alarms))
+        self._run("network", self.network.run())
+        self._run("monitor", self.monitor.run())
         _log.info("service_started", meters=len(self.bridge.workers))
 
+    def _run(self, name: str, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            _log.critical("task_ended", task=task.get_name(), exc_info=task.exception())
+            self.broken.set()
+
+    async def reload(self, settings: Settings) -> ReloadResult | None:
+        """Take over new polling settings and the meters as they are now; the untouched are not disturbed.
+
+        Other sections, and the limits of all meters together, take a restart; what differs there is logged.
+
+        Raises:
+            StoreError: the meters cannot be read; they go on as they were.
+        """
+        if self.bridge is None:
+            return None
+        old = self._settings
+        for name in Settings.model_fields:
+            if name != "polling" and getattr(old, name) != getattr(settings, name):
+                _log.warning("restart_needed", section=name)
+        for key in ("connections_per_s", "max_connections"):
+            if getattr(old.polling, key) != getattr(settings.polling, key):
+                _log.warning("restart_needed", section="polling", key=key)
+        self._settings = old.model_copy(update={"polling": settings.polling})
+        self._polling.clear()
+        return await self.bridge.reload()
+
     async def stop(self) -> None:
-        """Stop polling, release the associations, publish what is left where somebody listens, close."""
+        """Stop polling, release the associations, publish what is left where somebody listens, close: within 10 s."""
+        for task in self._tasks:
+            task.cancel()
         if self.bridge is not None:
-            await self.bridge.stop()
-        if self._recorder is not None:
-            self._recorder.cancel()
-            await asyncio.wait([self._recorder])
+            await self.bridge.stop(4.0)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         if self._outbox is not None:
             await self._outbox.flush()
         await asyncio.gather(*(publisher.stop(3.0) for publisher in self._publishers.values()))
         if self._outbox is not None:
             await self._outbox.close()
         if self._engine is not None:
+            if self._repository is not None and self._alarms is not None:
+                await self._record_now(self._repository, self._alarms)
             await self._engine.dispose()
         _log.info("service_stopped", **{name: getattr(self.counters, name) for name in ServiceCounters.__slots__})
 
@@ -167,18 +307,33 @@ class Service:
         polling = self._settings.polling
         return Backoff(BackoffSettings(polling.backoff_initial_s, polling.backoff_max_s), random.Random())
 
+    def _polling_of(self, meter: Meter) -> PollingSettings:
+        own = self._polling.get(meter.name)
+        if own is None:
+            own = self._polling[meter.name] = self._settings.polling.for_meter(meter.name)
+        return own
+
+    def _identity(self, meter: Meter) -> object:
+        return same_meter(meter), self._polling_of(meter).model_copy(update={"meters": {}})
+
     def _worker(self, meter: Meter) -> MeterWorker:
-        polling = self._settings.polling
+        polling = self._polling_of(meter)
         model = load_model(meter.model)
         if meter.tb_enabled:
             check_device_name(meter.device_name)
             self._publisher_for(meter)
         client = DLMSClient(
-            meter_address(meter), model, Timeouts(polling.connect_timeout_s, polling.response_timeout_floor_s)
+            meter_address(meter),
+            model,
+            Timeouts(polling.connect_timeout_s, polling.response_timeout_floor_s),
+            lambda event: poller.discarded(event),  # noqa: PLW0108  (the poller is made of the client)
         )
-        poller = DLMSProductionPoller(meter.id, client, self._backoff(), time.monotonic, time.time)
+        backoff = Backoff(BackoffSettings(polling.backoff_initial_s, polling.backoff_max_s), random.Random())
+        poller = DLMSProductionPoller(
+            meter.id, client, backoff, time.monotonic, time.time, poller_settings(polling), self._gate
+        )
         schedule = Schedule(polling.period_s, phase_of(meter.id, polling.period_s))
-        return MeterWorker(meter, poller, schedule, self, time.monotonic)
+        return MeterWorker(meter, poller, schedule, self, time.monotonic, lateness=self._lateness)
 
     def _publisher_for(self, meter: Meter) -> None:
         name = broker_route_name(meter.tb_host, meter.tb_port)
@@ -212,6 +367,7 @@ class Service:
         if payload is not None:
             self._outbox.put(meter.id, route, device, reading.ts, payload)
             self.counters.published += 1
+            self._tally.queued[meter.id] += 1
 
     def failed(self, meter: Meter, outcome: Failed) -> None:
         """Note that a meter could not be read (called by the worker)."""
@@ -225,24 +381,88 @@ class Service:
             reason=str(outcome.error),
         )
 
-    def _acknowledged(self, rows: object) -> None:
-        self.counters.acknowledged += len(rows)  # type: ignore[arg-type]
+    def troubled(self, meter: Meter, event: Tripped | Recovered) -> None:
+        """Open or resolve the alarm of a trouble (called by the worker)."""
+        if isinstance(event, Recovered):
+            self.desk.resolve(meter.id, event.trouble)
+        else:
+            self.desk.raise_alarm(meter.id, event.trouble, _SEVERITIES[event.trouble], event.reason)
+
+    def _acknowledged(self, rows: Sequence[Row]) -> None:
+        self.counters.acknowledged += len(rows)
+        self._tally.acknowledged.update([row.meter for row in rows if row.kind == Kind.TELEMETRY])
 
     def _delivery_event(self, event: Event) -> None:
         _log.info("delivery", what=type(event).__name__, detail=str(event))
 
-    async def _record(self, repository: MeterRepository) -> None:
-        """Write who was seen and who failed, now and then, all meters in one transaction."""
+    def _report(self, report: StatusReport) -> None:
+        """Log the report and put its table where people find it."""
+        shown = {name: getattr(report, name) for name in report.__dataclass_fields__ if name != "worst"}
+        _log.info("SYSTEM STATUS REPORT", **shown, worst=[line.name for line in report.worst])
+        # A table inside a JSON line is no table.
+        file = self._settings.log.file.with_name(_STATUS_FILE)
+        with suppress(OSError):
+            file.write_text(render(report), encoding="utf-8")
+
+    # ---- what the network monitor asks
+
+    def _watched(self) -> Iterable[Meter]:
+        bridge = self.bridge
+        return [worker.meter for worker in bridge.workers.values()] if bridge is not None else []
+
+    def _reading(self) -> set[MeterId]:
+        """Meters whose newest poll gave a reading, no longer ago than a few of their periods."""
+        bridge = self.bridge
+        now = time.monotonic()
+        workers = bridge.workers if bridge is not None else {}
+        return {id_ for id_, worker in workers.items() if worker.is_reading(now)}
+
+    # ---- the database
+
+    async def _record(self, repository: MeterRepository, alarms: AlarmRepository) -> None:
+        """Write who was seen, who failed and which alarms changed, now and then, all meters together."""
         while True:
             await asyncio.sleep(_RECORD_INTERVAL)
-            due, self._recorded = self._recorded, _Recorded()
-            try:
-                if due.seen:
-                    await repository.record_seen(due.seen, round(time.time() * 1000))
-                if due.errors:
-                    await repository.record_errors(due.errors)
-            except StoreError as error:
-                _log.error("record_failed", reason=str(error))
+            await self._record_now(repository, alarms)
+
+    async def _record_now(self, repository: MeterRepository, alarms: AlarmRepository) -> None:
+        due, self._recorded = self._recorded, _Recorded()
+        try:
+            if due.seen:
+                await repository.record_seen(due.seen, round(time.time() * 1000))
+            if due.errors:
+                await repository.record_errors(due.errors)
+            await self.desk.flush(alarms)
+        except StoreError as error:
+            _log.error("record_failed", reason=str(error))
+
+
+def _log_alarm(change: AlarmChange) -> None:
+    if isinstance(change, Raise):
+        _log.warning(
+            "alarm_opened", meter=change.meter, type=change.type, severity=str(change.severity), reason=change.message
+        )
+    else:
+        _log.info("alarm_resolved", meter=change.meter, type=change.type)
+
+
+def _process_use() -> ProcessUse:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        memory = pages * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
+        # Not Linux: the peak has to do.
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return ProcessUse(time.process_time(), memory)
+
+
+def _allow_files(wanted: int) -> None:
+    # A connection for each meter soon passes the usual soft limit of 1024.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _make_folder(folder: Path) -> None:

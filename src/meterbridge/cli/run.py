@@ -7,31 +7,60 @@ import signal
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 import uvloop
 
+from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.cli.logs import configure_logging
+from meterbridge.errors import ConfigurationError, StoreError
 from meterbridge.service import Service
 from meterbridge.settings import Settings, load_settings
+
+_log = structlog.get_logger(__name__)
 
 
 def run(
     config: Annotated[Path | None, typer.Option(help="Settings file; ./meterbridge.toml unless given.")] = None,
 ) -> None:
-    """Run the service: poll every active meter and deliver its readings, until SIGTERM or Ctrl-C."""
+    """Run the service: poll every active meter and deliver its readings, until SIGTERM or Ctrl-C.
+
+    SIGHUP reads settings and meters again; meters that did not change are not disturbed.
+    """
     settings = load_settings(config)
     configure_logging(settings.log)
-    uvloop.run(_run(settings))
+    if not uvloop.run(_run(settings, config)):
+        raise typer.Exit(INCOMPLETE)
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, config: Path | None) -> bool:
+    """Run until told to stop. False when the service broke by itself."""
     service = Service(settings)
     stop = asyncio.Event()
+    reload = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    watching = [asyncio.ensure_future(event.wait()) for event in (stop, service.broken)]
     try:
         await service.start()
-        await stop.wait()
+        reloading = asyncio.create_task(_reload(service, config, reload))
+        await asyncio.wait([*watching, reloading], return_when=asyncio.FIRST_COMPLETED)
+        reloading.cancel()
     finally:
+        for task in watching:
+            task.cancel()
         await service.stop()
+    return stop.is_set()
+
+
+async def _reload(service: Service, config: Path | None, wanted: asyncio.Event) -> None:
+    """At each SIGHUP read settings and meters again; what cannot be read changes nothing."""
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        try:
+            await service.reload(load_settings(config))
+        except (ConfigurationError, StoreError) as error:
+            _log.error("reload_failed", reason=str(error))

@@ -1,7 +1,58 @@
-"""The fleet: who is polled when."""
+"""The fleet: who is polled when, how it goes, and what is done about it."""
 
-from meterbridge.fleet.bridge import MultiMeterBridge
+from meterbridge.fleet.alarms import AlarmDesk, OpenAlarm
+from meterbridge.fleet.bridge import MeterTest, MultiMeterBridge, ReloadResult, RunState, WorkerStatus, same_meter
+from meterbridge.fleet.gate import ConnectionGate, TokenBucket
+from meterbridge.fleet.histogram import Histogram
+from meterbridge.fleet.monitor import DeliveryTally, FleetMonitor, MonitorLimits, ProcessUse
+from meterbridge.fleet.network import (
+    IcmpPinger,
+    NetworkLimits,
+    NetworkMonitor,
+    Pinger,
+    Reachability,
+    TcpPinger,
+    Verdict,
+    choose_pinger,
+    verdicts,
+)
+from meterbridge.fleet.report import MeterLine, StatusReport, render
 from meterbridge.fleet.schedule import Schedule, phase_of
-from meterbridge.fleet.worker import MeterWorker, Sink, WorkerCounters
+from meterbridge.fleet.worker import LoopTimer, MeterWorker, Sink, Timer, WorkerCounters
 
-__all__ = ["MeterWorker", "MultiMeterBridge", "Schedule", "Sink", "WorkerCounters", "phase_of"]
+__all__ = [
+    "AlarmDesk",
+    "ConnectionGate",
+    "DeliveryTally",
+    "FleetMonitor",
+    "Histogram",
+    "IcmpPinger",
+    "LoopTimer",
+    "MeterLine",
+    "MeterTest",
+    "MeterWorker",
+    "MonitorLimits",
+    "MultiMeterBridge",
+    "NetworkLimits",
+    "NetworkMonitor",
+    "OpenAlarm",
+    "Pinger",
+    "ProcessUse",
+    "Reachability",
+    "ReloadResult",
+    "RunState",
+    "Schedule",
+    "Sink",
+    "StatusReport",
+    "TcpPinger",
+    "Timer",
+    "TokenBucket",
+    "Verdict",
+    "WorkerCounters",
+    "WorkerStatus",
+    "choose_pinger",
+    "phase_of",
+    "render",
+    "same_meter",
+    "verdicts",
+]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from meterbridge.fleet.histogram import Histogram
 from meterbridge.fleet.schedule import Schedule
-from meterbridge.meter import DLMSProductionPoller, Failed, Polled, PollOutcome
+from meterbridge.meter import DLMSProductionPoller, Failed, Polled, PollerEvent, PollOutcome, Recovered, Stray, Tripped
 from meterbridge.model import Meter
+
+# The loop's timers have a resolution of one millisecond, and ring a little early as well.
+_RESOLUTION = 0.001
 
 
 class Sink(Protocol):
@@ -21,28 +26,87 @@ class Sink(Protocol):
     def failed(self, meter: Meter, outcome: Failed) -> None:
         """A meter could not be read."""
 
+    def troubled(self, meter: Meter, event: Tripped | Recovered) -> None:
+        """A policy stepped in, or its trouble is over."""
+
+
+class Timer(Protocol):
+    """A wait that can be cut short."""
+
+    async def wait(self, seconds: float) -> None:
+        """Wait so many seconds, or until woken."""
+
+    def wake(self) -> None:
+        """End the wait under way, if any."""
+
+
+class LoopTimer:
+    """The event loop's clock."""
+
+    __slots__ = ("_waiter",)
+
+    def __init__(self) -> None:
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def wait(self, seconds: float) -> None:
+        """Wait so many seconds, or until woken."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        handle = loop.call_later(seconds, self.wake)
+        try:
+            await self._waiter
+        finally:
+            handle.cancel()
+            self._waiter = None
+
+    def wake(self) -> None:
+        """End the wait under way, if any."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
 
 @dataclass(slots=True)
 class WorkerCounters:
-    """What one worker did since it was made.
+    """What was done for one meter since its worker was first made.
 
     Args:
+        due: ticks, those skipped included.
         polls: attempts made.
         successes: those that gave a reading.
         failures: those that did not.
+        waits: ticks at which the meter was being left alone.
         skipped: ticks that passed while a poll was under way.
         reconnections: associations opened after the first.
         last_lateness: how late the last poll began, seconds.
         last_latency: how long its answer took, seconds.
+        latency_total: sum over all successes, seconds.
+        link_errors: damaged frames and noise on its line.
+        events: how often what happened: error types and troubles, by name.
+        details: the newest sentence about each.
+        last_error: newest error, empty without one.
+        last_reading: when the newest reading came, monotonic seconds, or None.
     """
 
+    due: int = 0
     polls: int = 0
     successes: int = 0
     failures: int = 0
+    waits: int = 0
     skipped: int = 0
     reconnections: int = 0
     last_lateness: float = 0.0
     last_latency: float = 0.0
+    latency_total: float = 0.0
+    link_errors: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+    details: dict[str, str] = field(default_factory=dict)
+    last_error: str = ""
+    last_reading: float | None = None
+
+    def note(self, event: str, detail: str) -> None:
+        """Count something that happened."""
+        self.events[event] += 1
+        self.details[event] = detail
 
 
 class MeterWorker:
@@ -54,7 +118,10 @@ class MeterWorker:
         schedule: its ticks, on the clock `monotonic`.
         sink: where outcomes go.
         monotonic: seconds.
-        sleep: waits so many seconds.
+        timer: waits on the same clock.
+        lateness: takes how late each poll began; shared by all meters.
+
+    `busy_since` is when the poll under way began, monotonic seconds, or None.
     """
 
     def __init__(
@@ -64,27 +131,78 @@ class MeterWorker:
         schedule: Schedule,
         sink: Sink,
         monotonic: Callable[[], float],
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        timer: Timer | None = None,
+        lateness: Histogram | None = None,
     ) -> None:
         self.meter = meter
         self.poller = poller
         self.counters = WorkerCounters()
+        self.busy_since: float | None = None
         self._schedule = schedule
         self._sink = sink
         self._monotonic = monotonic
-        self._sleep = sleep
+        self._timer = timer or LoopTimer()
+        self._lateness = lateness or Histogram()
+        self._asked: list[asyncio.Future[PollOutcome]] = []
+        poller.listener = self._troubled
 
     async def run(self) -> None:
         """Poll for ever; ends only when cancelled, and then releases the association."""
+        monotonic, schedule = self._monotonic, self._schedule
         try:
             while True:
-                due = self._schedule.next_tick(self._monotonic())
-                self.counters.skipped = self._schedule.skipped
-                await self._sleep(max(0.0, due - self._monotonic()))
-                self.counters.last_lateness = max(0.0, self._monotonic() - due)
+                now = monotonic()
+                before = schedule.skipped
+                due = schedule.next_tick(now)
+                skipped = schedule.skipped - before
+                counters = self.counters
+                counters.skipped += skipped
+                counters.due += 1 + skipped
+                while (left := due - now) > _RESOLUTION or self._asked:
+                    if self._asked:
+                        await self._answer()
+                    else:
+                        await self._timer.wait(left)
+                    now = monotonic()
+                late = max(0.0, now - due)
+                counters.last_lateness = late
+                self._lateness.observe(late)
+                self.busy_since = now
                 self._account(await self.poller.poll_once())
+                self.busy_since = None
         finally:
+            for asked in self._asked:
+                asked.cancel()
             await self.poller.close()
+
+    def is_reading(self, now: float) -> bool:
+        """Whether the newest reading is no older than three periods, 10 s at least."""
+        last = self.counters.last_reading
+        return last is not None and now - last <= max(10.0, 3.0 * self._schedule.period)
+
+    async def test(self) -> PollOutcome:
+        """Poll now, out of turn and even while the meter is left alone, on the worker's own association.
+
+        Returns:
+            What that poll gave, never Waiting.
+
+        Raises:
+            asyncio.CancelledError: the worker ended meanwhile.
+        """
+        asked: asyncio.Future[PollOutcome] = asyncio.get_running_loop().create_future()
+        self._asked.append(asked)
+        self._timer.wake()
+        return await asked
+
+    async def _answer(self) -> None:
+        self.busy_since = self._monotonic()
+        outcome = await self.poller.poll_once(force=True)
+        self.busy_since = None
+        self._account(outcome)
+        for asked in self._asked:
+            if not asked.done():
+                asked.set_result(outcome)
+        self._asked.clear()
 
     def _account(self, outcome: PollOutcome) -> None:
         counters = self.counters
@@ -94,8 +212,23 @@ class MeterWorker:
                 counters.reconnections += 1
             counters.successes += 1
             counters.last_latency = outcome.latency
+            counters.latency_total += outcome.latency
+            counters.last_reading = self._monotonic()
             self._sink.polled(self.meter, outcome, self.poller.firmware_version)
         elif isinstance(outcome, Failed):
             counters.polls += 1
             counters.failures += 1
+            counters.last_error = str(outcome.error)
+            counters.note(type(outcome.error).__name__, counters.last_error)
             self._sink.failed(self.meter, outcome)
+        else:
+            counters.waits += 1
+
+    def _troubled(self, event: PollerEvent) -> None:
+        if isinstance(event, Stray):
+            self.counters.link_errors += event.damaged
+            self.counters.note("link_error" if event.damaged else "stray_frame", event.reason)
+            return
+        if isinstance(event, Tripped):
+            self.counters.note(event.trouble, event.reason)
+        self._sink.troubled(self.meter, event)
