@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from typing import Annotated
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 import uvloop
 
 from meterbridge.cli.meter_options import Framing, FramingOption
 from meterbridge.simulator import FleetOptions, ServerOptions, SimulatedFleet, serve
+from meterbridge.simulator.faults import ControlPort, FaultScript, read_script, serve_with_faults
 
 
 def simulate(
@@ -24,15 +27,26 @@ def simulate(
     max_info: Annotated[int, typer.Option(min=16, max=2030, help="HDLC information field, octets.")] = 128,
     window: Annotated[int, typer.Option(min=1, max=7, help="HDLC window, frames.")] = 1,
     max_pdu: Annotated[int, typer.Option(min=64, max=65_535, help="Largest APDU, octets.")] = 1024,
+    faults: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Script of faults, TOML: docs/simulator.md.", show_default=False)
+    ] = None,
+    control_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="Loopback port for faults at runtime, 0 a free one.", show_default=False),
+    ] = None,
 ) -> None:
     """Simulate meters until Ctrl-C: client SAP 1, server 1, LLS password 00000000."""
     server = ServerOptions(framing.value, max_info, window)
     options = FleetOptions(count, host, port, hertz, seed, server=server, max_pdu=max_pdu)
-    uvloop.run(_simulate(options))
+    if faults is None and control_port is None:
+        uvloop.run(_until_signal(serve(options, _ready)))
+        return
+    script = FaultScript() if faults is None else read_script(faults)
+    uvloop.run(_until_signal(serve_with_faults(options, script, control_port, _ready)))
 
 
-async def _simulate(options: FleetOptions) -> None:
-    task = asyncio.ensure_future(serve(options, _ready))
+async def _until_signal(meters: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.ensure_future(meters)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, task.cancel)
@@ -40,6 +54,8 @@ async def _simulate(options: FleetOptions) -> None:
         await task
 
 
-def _ready(fleet: SimulatedFleet) -> None:
+def _ready(fleet: SimulatedFleet, control: ControlPort | None = None) -> None:
     ports = fleet.ports
+    if control is not None:
+        typer.echo(f"CONTROL {control.port}")
     typer.echo(f"READY {ports[0]}-{ports[-1]}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from meterbridge.dlms import AttributeDescriptor, DataAccessResult
+from meterbridge.dlms import AttributeDescriptor, DataAccessResult, HdlcParameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,29 @@ class Close:
     after: float = 0.0
 
 
-Action = Send | Close
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Drop link and association, the TCP connection stays: the next frame meets a meter that knows nothing of it.
+
+    Args:
+        after: seconds to wait first, counted from the action before.
+    """
+
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mute:
+    """Leave the connection half open: the meter is gone, neither FIN nor RST says so, nothing is answered any more.
+
+    Args:
+        after: seconds to wait first, counted from the action before.
+    """
+
+    after: float = 0.0
+
+
+Action = Send | Close | Forget | Mute
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +79,9 @@ class Behaviour(Protocol):
     def accepts_connection(self, now: float) -> bool:
         """Whether a TCP connection is kept; otherwise it is reset at once."""
 
+    def link_parameters(self, offered: HdlcParameters, now: float) -> HdlcParameters:
+        """Say what UA offers on a new connection in place of what the meter would."""
+
     def refuses_association(self, client: int, now: float) -> Refusal | None:
         """Refuse an association the meter would allow, or None."""
 
@@ -73,6 +98,10 @@ class Faithful:
     def accepts_connection(self, now: float) -> bool:
         """Keep every connection."""
         return True
+
+    def link_parameters(self, offered: HdlcParameters, now: float) -> HdlcParameters:
+        """Offer what the meter has."""
+        return offered
 
     def refuses_association(self, client: int, now: float) -> Refusal | None:
         """Refuse nobody."""

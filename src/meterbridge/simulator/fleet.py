@@ -134,7 +134,7 @@ class SimulatedFleet:
 
 
 async def serve(options: FleetOptions, ready: Callable[[SimulatedFleet], None] = lambda fleet: None) -> None:
-    """Simulate meters until cancelled.
+    """Simulate meters in good health until cancelled.
 
     Args:
         options: what and where.

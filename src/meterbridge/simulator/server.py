@@ -12,12 +12,14 @@ from typing import Final, cast
 from meterbridge.dlms import HdlcParameters
 from meterbridge.errors import ConfigurationError
 from meterbridge.simulator.association import ServerAssociation
-from meterbridge.simulator.behaviour import Action, Behaviour, Close, Faithful
+from meterbridge.simulator.behaviour import Action, Behaviour, Close, Faithful, Forget, Send
 from meterbridge.simulator.links import HdlcSide, ServerSide, WrapperSide
 from meterbridge.simulator.meter import SimulatedMeter
 
 _MOST_ACTIONS: Final = 256
 """Answers waiting to go out on one connection: a client that asks on regardless loses the rest."""
+_LISTEN_AGAIN: Final = 0.2
+"""Seconds between attempts to have a port back that something else holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class MeterServer:
     behaviour: Behaviour = field(default_factory=Faithful)
     clock: Callable[[], float] = time.time
     port: int = 0
+    _host: str = ""
     _server: asyncio.Server | None = None
     _connections: set[MeterConnection] = field(default_factory=set)
     _holder: MeterConnection | None = None
@@ -89,7 +92,7 @@ class MeterServer:
         except OSError as error:
             reason = error.strerror or error
             raise ConfigurationError(f"port {port} on {host} cannot be listened on: {reason}") from None
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._host, self.port = host, self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""
@@ -101,9 +104,33 @@ class MeterServer:
             await server.wait_closed()
 
     def drop_connections(self) -> None:
-        """Reset every connection, as a power cut does."""
+        """Reset every connection."""
+        self.act(Close(abort=True))
+
+    def act(self, action: Action) -> None:
+        """Do something to every connection, unasked."""
         for connection in tuple(self._connections):
-            connection.abort()
+            connection.act(action)
+
+    def power_off(self) -> None:
+        """Reset every connection and refuse new ones until `power_on`."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        self.drop_connections()
+
+    async def power_on(self) -> None:
+        """Listen again on the port as it was, as soon as it is free."""
+        while self._server is None:
+            try:
+                await self.start(self._host, self.port)
+            except ConfigurationError:
+                await asyncio.sleep(_LISTEN_AGAIN)
+
+    @property
+    def powered(self) -> bool:
+        """Whether it listens."""
+        return self._server is not None
 
     @property
     def connections(self) -> int:
@@ -147,20 +174,16 @@ class MeterConnection(asyncio.Protocol):
         self._sending: asyncio.TimerHandle | None = None
         self._idle: asyncio.TimerHandle
         self._heard = 0.0
+        self._muted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or reset it where the behaviour says so."""
         server = self._server
         self._transport = cast(asyncio.Transport, transport)
-        options, identity = server.options, server.meter.identity
-        self._side = (
-            HdlcSide(identity, options.hdlc_parameters, self._associate)
-            if options.framing == "hdlc"
-            else WrapperSide(identity, self._associate)
-        )
+        self._side = self._new_side()
         loop = asyncio.get_running_loop()
         self._heard = loop.time()
-        self._idle = loop.call_later(options.inactivity, self._check_idle)
+        self._idle = loop.call_later(server.options.inactivity, self._check_idle)
         server.opened(self)
         if not server.behaviour.accepts_connection(server.clock()):
             self._transport.abort()
@@ -176,6 +199,8 @@ class MeterConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Answer what arrived."""
+        if self._muted:
+            return
         self._heard = asyncio.get_running_loop().time()
         server = self._server
         now = server.clock()
@@ -199,9 +224,13 @@ class MeterConnection(asyncio.Protocol):
         """Listen again."""
         self._transport.resume_reading()
 
-    def abort(self) -> None:
-        """Reset the connection."""
-        self._transport.abort()
+    def _new_side(self) -> ServerSide:
+        server = self._server
+        options, identity = server.options, server.meter.identity
+        if options.framing == "wrapper":
+            return WrapperSide(identity, self._associate)
+        parameters = server.behaviour.link_parameters(options.hdlc_parameters, server.clock())
+        return HdlcSide(identity, parameters, self._associate)
 
     def _associate(self, client: int) -> ServerAssociation:
         server = self._server
@@ -215,19 +244,26 @@ class MeterConnection(asyncio.Protocol):
             if (wait := self._due[0].after) > 0:
                 self._sending = asyncio.get_running_loop().call_later(wait, self._waited)
                 return
-            self._act(self._due.popleft())
+            self.act(self._due.popleft())
 
     def _waited(self) -> None:
-        self._act(self._due.popleft())
+        self.act(self._due.popleft())
         self._next_action()
 
-    def _act(self, action: Action) -> None:
-        if not isinstance(action, Close):
+    def act(self, action: Action) -> None:
+        """Do one thing now, whatever time it is due."""
+        if isinstance(action, Send):
             self._transport.write(action.octets)
-        elif action.abort:
-            self._transport.abort()
+        elif isinstance(action, Close):
+            self._transport.abort() if action.abort else self._transport.close()
+        elif isinstance(action, Forget):
+            self._side.close()
+            self._side = self._new_side()
         else:
-            self._transport.close()
+            self._muted = True
+            self._due.clear()
+            self._idle.cancel()
+            self._side.close()
 
     def _check_idle(self) -> None:
         loop = asyncio.get_running_loop()
