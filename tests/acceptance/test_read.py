@@ -142,39 +142,6 @@ def test_unreachable_is_3(free_port: Callable[[], int]) -> None:
     assert f"127.0.0.1:{port}" in run("read", f"127.0.0.1:{port}").refused_in_one_line(3)
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("127.0.0.1:0",),
-        ("127.0.0.1:99999",),
-        ("127.0.0.1:port",),
-        ("",),
-        ("127.0.0.1", "no_such_thing"),
-        ("127.0.0.1", "1-0:999.7.0"),
-        ("127.0.0.1", "99999999:1-0:1.8.0:2"),
-        ("127.0.0.1", "3:1-0:1.8.0:999999999999"),
-        ("127.0.0.1", "--model", "nobody"),
-        ("127.0.0.1", "--client", "-1"),
-        ("127.0.0.1", "--client", "128"),
-        ("127.0.0.1", "--server", "99999999999999999999"),
-        ("127.0.0.1", "--physical", "-5"),
-    ],
-)
-def test_usage_is_2_in_one_line(arguments: tuple[str, ...]) -> None:
-    run("read", *arguments).refused_in_one_line(2)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [(), ("127.0.0.1", "--bogus"), ("127.0.0.1", "--framing", "smoke"), ("127.0.0.1", "--timeout", "nan")],
-)
-def test_usage_that_the_parser_refuses_is_2_without_a_traceback(arguments: tuple[str, ...]) -> None:
-    ended = run("read", *arguments)
-    assert (ended.code, ended.out) == (2, "")
-    assert "Error" in ended.err
-    assert "Traceback" not in ended.err
-
-
 def test_a_port_in_use_is_named(hdlc: str) -> None:
     port = hdlc.rpartition(":")[2]
     assert port in run("simulate", "--port", port).refused_in_one_line(2)
