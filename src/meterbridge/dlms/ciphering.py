@@ -1,0 +1,265 @@
+"""Ciphered APDUs: service-specific glo- and ded-, general-glo- and general-ded-ciphering (Green Book, xDLMS APDUs)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from meterbridge.dlms.axdr import decode_length, encode_length
+from meterbridge.dlms.counters import InvocationCounter, ReceivedCounters
+from meterbridge.dlms.gcm import TAG_SIZE, seal, unseal
+from meterbridge.dlms.security import (
+    SYSTEM_TITLE_SIZE,
+    Keys,
+    SecurityContext,
+    SecurityControl,
+    SecurityPolicy,
+)
+from meterbridge.errors import ConfigurationError, LocalProtocolError, RemoteProtocolError
+
+GENERAL_GLO, GENERAL_DED = 0xDB, 0xDC
+_INITIATE = frozenset((0x01, 0x08))
+
+# Plain APDU's tag to that of its ciphered form, with the global and with the dedicated key.
+_LOW = (0x01, 0x05, 0x06, 0x08, 0x0C, 0x0D, 0x0E, 0x16, 0x18)
+_HIGH = (0xC0, 0xC1, 0xC2, 0xC3, 0xC4, 0xC5, 0xC7)
+_GLOBAL = {**{tag: tag + 0x20 for tag in _LOW}, **{tag: tag + 0x08 for tag in _HIGH}}
+_DEDICATED = {**{tag: tag + 0x40 for tag in _LOW}, **{tag: tag + 0x10 for tag in _HIGH}}
+_PLAIN = {
+    ciphered: (tag, dedicated) for dedicated, tags in enumerate((_GLOBAL, _DEDICATED)) for tag, ciphered in tags.items()
+}
+
+CIPHERED_TAGS = frozenset((*_PLAIN, GENERAL_GLO, GENERAL_DED))
+"""First octets of the APDUs that `CipheredApdu` reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class CipheredApdu:
+    """A ciphered APDU taken apart, its content still under its protection.
+
+    Args:
+        tag: first octet.
+        plain_tag: first octet its content must have; None where the tag does not say.
+        dedicated: whether its key is the dedicated one.
+        system_title: of its sender where it is said, else empty.
+        control: how it is protected.
+        counter: invocation counter.
+        content: ciphertext, or plaintext where only authenticated.
+        authentication_tag: 12 octets, empty where not authenticated.
+    """
+
+    tag: int
+    plain_tag: int | None
+    dedicated: bool
+    system_title: bytes
+    control: SecurityControl
+    counter: int
+    content: bytes = field(repr=False)
+    authentication_tag: bytes = field(repr=False)
+
+    @classmethod
+    def decode(cls, apdu: bytes) -> CipheredApdu:
+        """Take an APDU apart.
+
+        Raises:
+            RemoteProtocolError: not a ciphered APDU, malformed, or compressed.
+        """
+        tag = apdu[0] if apdu else 0
+        if tag in _PLAIN:
+            plain_tag, dedicated, title, position = *_PLAIN[tag], b"", 1
+        elif tag in (GENERAL_GLO, GENERAL_DED):
+            plain_tag, dedicated = None, tag == GENERAL_DED
+            title, position = octet_string_at(apdu, 1)
+            if len(title) not in (0, SYSTEM_TITLE_SIZE):
+                raise RemoteProtocolError(f"a system title has 8 octets, not {len(title)}")
+        else:
+            raise RemoteProtocolError(f"APDU 0x{tag:02X} is not ciphered")
+        octets, position = octet_string_at(apdu, position)
+        if position != len(apdu):
+            raise RemoteProtocolError("octets behind a ciphered APDU")
+        control, counter, content, authentication_tag = split_protected(octets)
+        return cls(tag, plain_tag, bool(dedicated), title, control, counter, content, authentication_tag)
+
+    def open(self, keys: Keys, system_title: bytes = b"") -> bytes:
+        """Return the APDU within, its tag verified wherever it has one.
+
+        Args:
+            keys: the one it is ciphered with must be among them.
+            system_title: the sender's, for an APDU that does not say it.
+
+        Raises:
+            RemoteProtocolError: a wrong tag, an unknown sender, or something else within than the tag says.
+            ConfigurationError: the key it needs is not there, or does not fit the suite.
+        """
+        name = self.key_name
+        key: bytes | None = getattr(keys, name)
+        if key is None:
+            raise ConfigurationError(f"the APDU is ciphered with the {name} key, which is not known")
+        if len(key) != self.control.suite.key_size:
+            raise ConfigurationError(f"the {name} key does not fit security suite {self.control.suite:d}")
+        title = self.system_title or system_title
+        if not title:
+            raise RemoteProtocolError("the system title of who ciphered the APDU is not known")
+        plaintext = unseal(
+            self.content,
+            self.authentication_tag,
+            self.control,
+            self.counter,
+            key=key,
+            authentication_key=keys.authentication,
+            system_title=title,
+        )
+        if not plaintext or (self.plain_tag is not None and plaintext[0] != self.plain_tag):
+            raise RemoteProtocolError(f"what APDU 0x{self.tag:02X} holds is not what it says: wrong keys, perhaps")
+        return plaintext
+
+    @property
+    def key_name(self) -> str:
+        """Which of `Keys` it is ciphered with."""
+        if self.dedicated:
+            return "dedicated"
+        return "broadcast" if self.control.broadcast else "encryption"
+
+
+def octet_string_at(octets: bytes, position: int) -> tuple[bytes, int]:
+    """Read an octet string with its length; return it and the position behind it.
+
+    Raises:
+        RemoteProtocolError: cut short.
+    """
+    size, position = decode_length(octets, position)
+    end = position + size
+    if end > len(octets):
+        raise RemoteProtocolError("ciphered APDU cut short")
+    return bytes(octets[position:end]), end
+
+
+def octet_string(octets: bytes) -> bytes:
+    """Put the length in front."""
+    return encode_length(len(octets)) + octets
+
+
+def split_protected(octets: bytes) -> tuple[SecurityControl, int, bytes, bytes]:
+    """Take protected octets apart: security control, invocation counter, content, authentication tag.
+
+    Raises:
+        RemoteProtocolError: cut short, or a security control that is not understood.
+    """
+    control = SecurityControl.decode(octets[0] if octets else 0)
+    end = len(octets) - (TAG_SIZE if control.policy & SecurityPolicy.AUTHENTICATED else 0)
+    if end < 5:
+        raise RemoteProtocolError("ciphered APDU cut short")
+    return control, int.from_bytes(octets[1:5], "big"), octets[5:end], octets[end:]
+
+
+def cipher_apdu(
+    apdu: bytes, context: SecurityContext, counter: int, *, dedicated: bool = False, broadcast: bool = False
+) -> bytes:
+    """Cipher one APDU as the context says.
+
+    Args:
+        apdu: plain.
+        context: policy, keys and form; an APDU without a form of its own takes the general one.
+        counter: invocation counter, never used before with this key.
+        dedicated: with the dedicated key.
+        broadcast: with the broadcast key.
+
+    Raises:
+        LocalProtocolError: the key is missing.
+    """
+    keys = context.keys
+    key = keys.dedicated if dedicated else keys.broadcast if broadcast else keys.encryption
+    if key is None:
+        raise LocalProtocolError("the key to cipher with is missing")
+    protected = octet_string(
+        seal(
+            apdu,
+            SecurityControl(context.suite, context.policy, broadcast),
+            counter,
+            key=key,
+            authentication_key=keys.authentication,
+            system_title=context.system_title,
+        )
+    )
+    specific = (_DEDICATED if dedicated else _GLOBAL).get(apdu[0])
+    if specific is None or (context.general and apdu[0] not in _INITIATE):
+        return bytes((GENERAL_DED if dedicated else GENERAL_GLO,)) + octet_string(context.system_title) + protected
+    return bytes((specific,)) + protected
+
+
+class ApduProtection:
+    """Protects what one end of an association sends, and demands the same of what it receives.
+
+    Client and server use it alike. InitiateRequest and InitiateResponse always go with the global key, everything
+    else with the dedicated one where there is one.
+
+    Args:
+        context: how.
+        counter: gives the invocation counter of each APDU sent.
+        peer_title: the partner's system title, where known beforehand; set it when the partner says it.
+        received: counters the partner has used, where they outlive one association.
+    """
+
+    def __init__(
+        self,
+        context: SecurityContext,
+        counter: InvocationCounter,
+        peer_title: bytes = b"",
+        received: ReceivedCounters | None = None,
+    ) -> None:
+        self.context = context
+        self.peer_title = peer_title
+        self._counter = counter
+        self._received = received or ReceivedCounters()
+
+    @property
+    def overhead(self) -> int:
+        """Most octets it adds to an APDU of up to 65,535."""
+        return 1 + 4 + 5 + TAG_SIZE + (1 + SYSTEM_TITLE_SIZE)
+
+    def protect(self, apdu: bytes) -> bytes:
+        """Cipher an APDU that is to be sent.
+
+        Raises:
+            LocalProtocolError: the invocation counter is exhausted.
+        """
+        dedicated = self.context.keys.dedicated is not None and apdu[0] not in _INITIATE
+        return cipher_apdu(apdu, self.context, self._counter.next_counter(), dedicated=dedicated)
+
+    def unprotect(self, apdu: bytes) -> bytes:
+        """Decipher an APDU that came.
+
+        Raises:
+            RemoteProtocolError: less protected than demanded, a wrong tag, a counter that came before, another sender.
+        """
+        if not apdu or apdu[0] not in CIPHERED_TAGS:
+            tag = f" 0x{apdu[0]:02X}" if apdu else ""
+            raise RemoteProtocolError(f"APDU{tag} is not ciphered, and it has to be")
+        ciphered = CipheredApdu.decode(apdu)
+        context, control = self.context, ciphered.control
+        if control.suite != context.suite:
+            raise RemoteProtocolError(f"the APDU is of security suite {control.suite:d}, not {context.suite:d}")
+        if control.policy & context.policy != context.policy:
+            raise RemoteProtocolError(
+                f"the APDU is {_words(control.policy)} where {_words(context.policy)} is demanded"
+            )
+        if ciphered.system_title and self.peer_title and ciphered.system_title != self.peer_title:
+            raise RemoteProtocolError(
+                f"the APDU is from {ciphered.system_title.hex()}, the partner is {self.peer_title.hex()}"
+            )
+        if self.context.system_title in (ciphered.system_title, self.peer_title):
+            raise RemoteProtocolError("the partner uses our own system title: what it sends may be our own APDUs")
+        try:
+            plaintext = ciphered.open(context.keys, self.peer_title)
+        except ConfigurationError as error:
+            # The choice of key was the partner's, not ours.
+            raise RemoteProtocolError(str(error)) from None
+        self._received.check(ciphered.key_name, ciphered.counter)
+        return plaintext
+
+
+def _words(policy: SecurityPolicy) -> str:
+    return {
+        SecurityPolicy.AUTHENTICATED: "authenticated",
+        SecurityPolicy.ENCRYPTED: "encrypted",
+        SecurityPolicy.BOTH: "authenticated and encrypted",
+    }.get(policy, "unprotected")
