@@ -34,7 +34,7 @@ check: ## ruff, mypy --strict, import-linter
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy --strict
-	@.venv/bin/lint-imports
+	@.venv/bin/lint-imports --no-logo
 
 bench: ## benchmarks; ARGS="hdlc" for some
 	@tools/venv.sh test
