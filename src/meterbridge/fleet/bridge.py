@@ -148,6 +148,7 @@ class MultiMeterBridge:
         self._identity = identity
         self._slots: dict[MeterId, _Slot] = {}
         self._reloading = asyncio.Lock()
+        self._stopping = False
 
     # ---- looking
 
@@ -202,6 +203,8 @@ class MultiMeterBridge:
 
     async def stop(self, deadline: float = 5.0) -> None:
         """Stop all workers, their associations released, within `deadline` seconds."""
+        # A restart or reload under way must not start what is being stopped.
+        self._stopping = True
         tasks = [slot.task for slot in self._slots.values() if slot.task is not None]
         await _end(tasks, deadline)
         self._slots.clear()
@@ -371,6 +374,8 @@ class MultiMeterBridge:
             self._renew(slot)
 
     def _run(self, slot: _Slot) -> None:
+        if self._stopping:
+            return
         slot.state = RunState.RUNNING
         slot.started = self._monotonic()
         slot.task = asyncio.create_task(self._guard(slot), name=f"meter {slot.meter.id}")
@@ -386,6 +391,8 @@ class MultiMeterBridge:
         if slot.task is not None:
             await _end([slot.task], _FAREWELL)
             slot.task = None
+            # One that was stopped before its first step has told nobody.
+            slot.worker.abandon_tests()
         slot.state = RunState.PAUSED
 
     async def _guard(self, slot: _Slot) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from meterbridge.errors import ConnectionLost
 from meterbridge.fleet.histogram import Histogram
 from meterbridge.fleet.schedule import Schedule
 from meterbridge.meter import DLMSProductionPoller, Failed, Polled, PollerEvent, PollOutcome, Recovered, Stray, Tripped
@@ -171,8 +172,7 @@ class MeterWorker:
                 self._account(await self.poller.poll_once())
                 self.busy_since = None
         finally:
-            for asked in self._asked:
-                asked.cancel()
+            self.abandon_tests()
             await self.poller.close()
 
     def is_reading(self, now: float) -> bool:
@@ -185,20 +185,24 @@ class MeterWorker:
 
         Returns:
             What that poll gave, never Waiting.
-
-        Raises:
-            asyncio.CancelledError: the worker ended meanwhile.
         """
         asked: asyncio.Future[PollOutcome] = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
         self._timer.wake()
         return await asked
 
+    def abandon_tests(self) -> None:
+        """Tell whoever waits for a test that there will be none: the worker has ended."""
+        self._settle(Failed(ConnectionLost("polling of this meter was stopped meanwhile"), self._monotonic()))
+
     async def _answer(self) -> None:
         self.busy_since = self._monotonic()
         outcome = await self.poller.poll_once(force=True)
         self.busy_since = None
         self._account(outcome)
+        self._settle(outcome)
+
+    def _settle(self, outcome: PollOutcome) -> None:
         for asked in self._asked:
             if not asked.done():
                 asked.set_result(outcome)
