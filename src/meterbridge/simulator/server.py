@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from struct import pack
 from typing import Final, cast
 
 from meterbridge.dlms import HdlcParameters
@@ -18,6 +20,7 @@ from meterbridge.simulator.meter import SimulatedMeter
 
 _MOST_ACTIONS: Final = 256
 """Answers waiting to go out on one connection: a client that asks on regardless loses the rest."""
+_NO_LINGER: Final = pack("ii", 1, 0)
 _LISTEN_AGAIN: Final = 0.2
 """Seconds between attempts to have a port back that something else holds."""
 
@@ -186,7 +189,7 @@ class MeterConnection(asyncio.Protocol):
         self._idle = loop.call_later(server.options.inactivity, self._check_idle)
         server.opened(self)
         if not server.behaviour.accepts_connection(server.clock()):
-            self._transport.abort()
+            self._reset()
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget everything the connection held."""
@@ -255,7 +258,7 @@ class MeterConnection(asyncio.Protocol):
         if isinstance(action, Send):
             self._transport.write(action.octets)
         elif isinstance(action, Close):
-            self._transport.abort() if action.abort else self._transport.close()
+            self._reset() if action.abort else self._transport.close()
         elif isinstance(action, Forget):
             self._side.close()
             self._side = self._new_side()
@@ -264,6 +267,11 @@ class MeterConnection(asyncio.Protocol):
             self._due.clear()
             self._idle.cancel()
             self._side.close()
+
+    def _reset(self) -> None:
+        # Aborting alone drops what is not sent yet, and then says FIN.
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._transport.abort()
 
     def _check_idle(self) -> None:
         loop = asyncio.get_running_loop()
