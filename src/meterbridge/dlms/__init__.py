@@ -16,7 +16,7 @@ from meterbridge.dlms.association import (
 )
 from meterbridge.dlms.axdr import BitString, CompactArray, Data, DataType, TypeDescription
 from meterbridge.dlms.conformance import Conformance
-from meterbridge.dlms.cosem import class_name
+from meterbridge.dlms.cosem import class_name, present, present_object
 from meterbridge.dlms.cosem_time import Date, DateTime, Time
 from meterbridge.dlms.fast_path import PreparedGet
 from meterbridge.dlms.hdlc import Discarded, Frame, FrameDecoder, client_address, server_address
@@ -66,6 +66,8 @@ __all__ = [
     "WrapperLink",
     "class_name",
     "client_address",
+    "present",
+    "present_object",
     "scaled",
     "server_address",
     "unit_symbol",

@@ -141,15 +141,21 @@ class GetExchange(_Confirmed):
     Args:
         attributes: what to read.
         typed: results as `Data` instead of plain values.
+        decode: decoder of the caller's own for each result's data, in place of both.
     """
 
     _tag = xdlms.GET_RESPONSE
     _name = "Get-Response"
 
-    def __init__(self, attributes: tuple[AttributeDescriptor, ...], typed: bool = False) -> None:
+    def __init__(
+        self,
+        attributes: tuple[AttributeDescriptor, ...],
+        typed: bool = False,
+        decode: xdlms.ValueDecoder | None = None,
+    ) -> None:
         super().__init__()
         self._attributes = attributes
-        self._decode: xdlms.ValueDecoder = decode_at if typed else decode_value_at
+        self._decode: xdlms.ValueDecoder = decode or (decode_at if typed else decode_value_at)
         self._blocks = _Blocks()
 
     def start(self, invoke_id: int, max_pdu: int) -> bytes:
@@ -379,11 +385,17 @@ class ReadExchange:
     Args:
         names: variable names, with a selection of each where wanted.
         typed: results as `Data` instead of plain values.
+        decode: decoder of the caller's own for each result's data, in place of both.
     """
 
-    def __init__(self, names: Sequence[tuple[int, xdlms.SelectiveAccess | None]], typed: bool = False) -> None:
+    def __init__(
+        self,
+        names: Sequence[tuple[int, xdlms.SelectiveAccess | None]],
+        typed: bool = False,
+        decode: xdlms.ValueDecoder | None = None,
+    ) -> None:
         self._names = tuple(names)
-        self._decode: xdlms.ValueDecoder = decode_at if typed else decode_value_at
+        self._decode: xdlms.ValueDecoder = decode or (decode_at if typed else decode_value_at)
         self._blocks = _Blocks()
 
     def start(self, invoke_id: int, max_pdu: int) -> bytes:

@@ -16,6 +16,7 @@ from meterbridge.dlms import (
     ClientAssociation,
     Conformance,
     Data,
+    DataType,
     Discarded,
     HdlcLink,
     HdlcParameters,
@@ -23,6 +24,7 @@ from meterbridge.dlms import (
     LogicalName,
     MethodDescriptor,
     RequestCompleted,
+    SelectiveAccess,
     State,
     WrapperLink,
     client_address,
@@ -30,6 +32,8 @@ from meterbridge.dlms import (
     server_address,
     unit_symbol,
 )
+from meterbridge.dlms.exchange import GetExchange, ReadExchange
+from meterbridge.dlms.xdlms import ValueDecoder
 from meterbridge.errors import (
     ConfigurationError,
     ConnectionLost,
@@ -42,6 +46,7 @@ from meterbridge.errors import (
 )
 from meterbridge.meter.catalogue import MeterModel
 from meterbridge.meter.plan import SCALED_CLASSES, PlanItem, Readout, ReadPlan, prepared
+from meterbridge.meter.short_names import OBJECT_LIST, ShortNames
 from meterbridge.meter.transport import TcpTransport
 from meterbridge.model import Measurement, Quantity
 
@@ -51,6 +56,9 @@ _LIST_HEAD = 5
 _MOST_IN_A_LIST = 32
 _MOST_PLANS = 64
 _ASSOCIATION_LN = AttributeDescriptor(15, LogicalName(b"\x00\x00\x28\x00\x00\xff"), 2)
+
+_NO_PARAMETERS = Data(DataType.INTEGER, 0)
+"""What is written to call a method by short name that takes no parameters."""
 
 _Event = TypeVar("_Event", bound=AssociationEvent)
 
@@ -68,6 +76,7 @@ class MeterAddress:
         physical: HDLC lower address; None for a one-octet server address.
         password: LLS secret; None without authentication. Never shown by repr.
         hdlc: link parameters to propose.
+        referencing: `ln` for logical names, `sn` for short names.
     """
 
     host: str
@@ -78,6 +87,7 @@ class MeterAddress:
     physical: int | None = None
     password: bytes | None = field(default=None, repr=False)
     hdlc: HdlcParameters = field(default_factory=HdlcParameters)
+    referencing: str = "ln"
 
     def link(self) -> Link:
         """Make a fresh link.
@@ -93,6 +103,17 @@ class MeterAddress:
         except LocalProtocolError as error:
             raise ConfigurationError(str(error)) from None
         raise ConfigurationError(f"framing {self.framing!r} is neither hdlc nor wrapper")
+
+    @property
+    def short_names(self) -> bool:
+        """Whether objects are named by short names.
+
+        Raises:
+            ConfigurationError: an unknown referencing.
+        """
+        if self.referencing not in ("ln", "sn"):
+            raise ConfigurationError(f"referencing {self.referencing!r} is neither ln nor sn")
+        return self.referencing == "sn"
 
     def __str__(self) -> str:
         server = f"{self.server}" if self.physical is None else f"{self.server}/{self.physical}"
@@ -124,6 +145,7 @@ class ObjectListElement:
         logical_name: which object.
         attribute_access: access mode by attribute index.
         method_access: access mode by method index.
+        base_name: short name of attribute 1, None with logical name referencing. Rights are not told along with it.
     """
 
     class_id: int
@@ -131,6 +153,7 @@ class ObjectListElement:
     logical_name: LogicalName
     attribute_access: dict[int, int]
     method_access: dict[int, int]
+    base_name: int | None = None
 
 
 class DLMSClient:
@@ -166,6 +189,7 @@ class DLMSClient:
         self._scalers: dict[tuple[int, str], tuple[int, str | None]] = {}
         self._list_refused = False
         self._plans: dict[tuple[str, ...] | None, ReadPlan] = {}
+        self._short_names: ShortNames | None = None
 
     # ---- connection
 
@@ -188,7 +212,9 @@ class DLMSClient:
         async with self._turn:
             if self._transport is not None:
                 raise LocalProtocolError("already connected")
-            association = ClientAssociation(self.address.link(), AssociationParameters(self.address.password))
+            association = ClientAssociation(
+                self.address.link(), AssociationParameters(self.address.password, short_names=self.address.short_names)
+            )
             self._transport = await TcpTransport.connect(
                 self.address.host, self.address.port, self, self.timeouts.connect
             )
@@ -273,7 +299,7 @@ class DLMSClient:
 
     async def _get_chunk(self, attributes: tuple[AttributeDescriptor, ...], typed: bool) -> Sequence[Any]:
         try:
-            return await self._exchange(lambda association: association.get(attributes, typed=typed))
+            return await self._ask(attributes, typed)
         except ServiceError as error:
             if len(attributes) == 1:
                 return [error]
@@ -283,6 +309,50 @@ class DLMSClient:
             results += await self._get_chunk((attribute,), typed)
         self._list_refused = True
         return results
+
+    async def _ask(
+        self, attributes: tuple[AttributeDescriptor, ...], typed: bool, decode: ValueDecoder | None = None
+    ) -> Sequence[Any]:
+        """Have attributes read in one request, in the way this meter names them; our turn is ours already."""
+        if not self.address.short_names:
+            return await self._exchange(lambda association: association.request(GetExchange(attributes, typed, decode)))
+        names = await self._names()
+        results: list[Any] = []
+        asked: list[tuple[int, SelectiveAccess | None]] = []
+        for attribute in attributes:
+            try:
+                asked.append((names.attribute(attribute), attribute.selection))
+                results.append(None)
+            except DataAccessError as error:
+                results.append(error)
+        if asked:
+            answers = iter(
+                await self._exchange(lambda association: association.request(ReadExchange(asked, typed, decode)))
+            )
+            results = [result if isinstance(result, MeterError) else next(answers) for result in results]
+        return results
+
+    async def _names(self) -> ShortNames:
+        """Return the meter's short names, read once; our turn is ours already."""
+        if self._short_names is None:
+            [rows] = await self._exchange(lambda association: association.read([(OBJECT_LIST, None)]))
+            if isinstance(rows, MeterError):
+                raise rows
+            self._short_names = ShortNames(rows)
+        return self._short_names
+
+    async def get_decoded(self, attribute: AttributeDescriptor, decode: ValueDecoder) -> Any:
+        """Read one attribute with a decoder of the caller's own for its encoded data.
+
+        Raises:
+            DataAccessError, ServiceError: the meter refuses it.
+            MeterError: as `get`.
+        """
+        async with self._turn:
+            [result] = await self._ask((attribute,), False, decode)
+        if isinstance(result, MeterError):
+            raise result
+        return result
 
     async def _exchange(self, begin: Callable[[ClientAssociation], None]) -> tuple[Any, ...]:
         """Have the association begin a request and wait for its results; our turn is ours already."""
@@ -308,12 +378,18 @@ class DLMSClient:
             MeterError: as `get`.
         """
         async with self._turn:
-            [result] = await self._exchange(lambda association: association.set([(attribute, value)]))
+            if self.address.short_names:
+                name = (await self._names()).attribute(attribute)
+                [result] = await self._exchange(
+                    lambda association: association.write([(name, attribute.selection, value)])
+                )
+            else:
+                [result] = await self._exchange(lambda association: association.set([(attribute, value)]))
         if isinstance(result, DataAccessError):
             raise result
 
     async def action(self, method: MethodDescriptor, parameters: Data | None = None, *, typed: bool = False) -> Any:
-        """Call a method and return what it returns.
+        """Call a method and return what it returns; nothing on a meter with short names, where calling is writing.
 
         Raises:
             DataAccessError: the meter refuses it.
@@ -321,7 +397,14 @@ class DLMSClient:
             MeterError: as `get`.
         """
         async with self._turn:
-            [result] = await self._exchange(lambda association: association.action([(method, parameters)], typed=typed))
+            if self.address.short_names:
+                name = (await self._names()).method(method)
+                value = parameters or _NO_PARAMETERS
+                [result] = await self._exchange(lambda association: association.write([(name, None, value)]))
+            else:
+                [result] = await self._exchange(
+                    lambda association: association.action([(method, parameters)], typed=typed)
+                )
         if isinstance(result, DataAccessError):
             raise result
         return result
@@ -385,7 +468,7 @@ class DLMSClient:
         return readout
 
     def _plan(self, names: tuple[str, ...] | None, measurements: dict[str, Measurement]) -> None:
-        if any(self._scaler_missing(measurement) for measurement in measurements.values()):
+        if self.address.short_names or any(self._scaler_missing(measurement) for measurement in measurements.values()):
             return
         attributes = tuple(_descriptor(measurement, measurement.attribute) for measurement in measurements.values())
         if self._association is None or len(list(self._chunks(attributes))) != 1 or len(self._plans) >= _MOST_PLANS:
@@ -421,6 +504,13 @@ class DLMSClient:
             RemoteProtocolError: it is no object list.
             MeterError: as `get`.
         """
+        if self.address.short_names:
+            async with self._turn:
+                names = await self._names()
+            return [
+                ObjectListElement(item.class_id, item.version, item.logical_name, {}, {}, item.base_name)
+                for item in names.objects
+            ]
         [rows] = await self.get([_ASSOCIATION_LN])
         if isinstance(rows, MeterError):
             raise rows
