@@ -77,6 +77,19 @@ class ServiceError(MeterError):
         self.kind = kind
 
 
+class InvocationCounterError(ServiceError):
+    """The meter wants a greater invocation counter than ours.
+
+    Args:
+        message: one sentence.
+        expected: the least it takes, where it says so. Nothing vouches for it.
+    """
+
+    def __init__(self, message: str, expected: int | None) -> None:
+        super().__init__(message, "exception-response")
+        self.expected = expected
+
+
 class DataAccessError(MeterError):
     """The meter said no to one attribute; the others are not concerned.
 

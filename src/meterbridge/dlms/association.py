@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from meterbridge.dlms import acse, xdlms
-from meterbridge.dlms.acse import Aare, Aarq, ApplicationContext, ConfirmedServiceError, InitiateResponse, Mechanism
-from meterbridge.dlms.axdr import Data
+from meterbridge.dlms.acse import Aare, ConfirmedServiceError, InitiateResponse, Mechanism
+from meterbridge.dlms.authentication import ClientAuthentication, Credentials
+from meterbridge.dlms.axdr import Data, DataType
 from meterbridge.dlms.block_transfer import GENERAL_BLOCK_TRANSFER, BlockTransfer
 from meterbridge.dlms.conformance import Conformance
+from meterbridge.dlms.counters import InvocationCounter
 from meterbridge.dlms.exchange import (
     ActionExchange,
     Ask,
@@ -26,10 +28,13 @@ from meterbridge.dlms.exchange import (
 from meterbridge.dlms.fast_path import FastPath, PreparedGet
 from meterbridge.dlms.hdlc import Discarded
 from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkOpened
+from meterbridge.dlms.obis import LogicalName
 from meterbridge.dlms.xdlms import AttributeDescriptor, ExceptionResponse, MethodDescriptor, SelectiveAccess
 from meterbridge.errors import (
     AssociationRefused,
     ConnectionLost,
+    DataAccessError,
+    InvocationCounterError,
     LocalProtocolError,
     ServiceError,
 )
@@ -61,6 +66,10 @@ PROPOSED_SN_CONFORMANCE = (
 _NEVER_CIPHERED = frozenset((acse.AARE, acse.RLRE, acse.CONFIRMED_SERVICE_ERROR, xdlms.EXCEPTION_RESPONSE))
 _UNASKED = frozenset((0x0F, 0x18, 0xC2))
 """DataNotification, InformationReport, EventNotification."""
+_REPLY_TO_HLS = MethodDescriptor(15, LogicalName(b"\x00\x00\x28\x00\x00\xff"), 1)
+_INVOCATION_COUNTER_ERROR = 6
+_SN_REPLY_TO_HLS = 0xFA58
+"""Short name of the same method, 0xFA00 being that of the current association."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ class AssociationParameters:
         max_receive_pdu: largest APDU we take, octets.
         short_names: SN referencing in place of LN.
         block_window: blocks of a general block transfer we take at once, 1..63.
+        credentials: HLS and ciphering, in place of the password.
     """
 
     password: bytes | None = field(default=None, repr=False)
@@ -80,6 +90,7 @@ class AssociationParameters:
     max_receive_pdu: int = 0xFFFF
     short_names: bool = False
     block_window: int = 8
+    credentials: Credentials | None = None
 
     @property
     def proposed(self) -> Conformance:
@@ -87,6 +98,13 @@ class AssociationParameters:
         if self.conformance is not None:
             return self.conformance
         return PROPOSED_SN_CONFORMANCE if self.short_names else PROPOSED_CONFORMANCE
+
+    @property
+    def identity(self) -> Credentials:
+        """The credentials, also where a password is all there is."""
+        if self.credentials is not None:
+            return self.credentials
+        return Credentials() if self.password is None else Credentials(Mechanism.LLS, self.password)
 
 
 class Protection(Protocol):
@@ -160,6 +178,7 @@ class State(enum.Enum):
     LINKING = "waiting for the link"
     LINKED = "linked, not associated"
     ASSOCIATING = "waiting for the AARE"
+    AUTHENTICATING = "waiting for the meter to prove itself"
     READY = "ready"
     BUSY = "waiting for an answer"
     RELEASING = "waiting for the RLRE"
@@ -174,6 +193,7 @@ class _Move(enum.Enum):
     LINK_UP = "link up"
     LINK_DOWN = "link down"
     ACCEPTED = "accepted"
+    CHALLENGED = "challenged"
     REFUSED = "refused"
     ANSWERED = "answered"
     RELEASED = "released"
@@ -186,6 +206,10 @@ _NEXT: dict[tuple[State, _Move], State] = {
     (State.LINKED, _Move.ASSOCIATE): State.ASSOCIATING,
     (State.ASSOCIATING, _Move.ACCEPTED): State.READY,
     (State.ASSOCIATING, _Move.REFUSED): State.LINKED,
+    (State.ASSOCIATING, _Move.CHALLENGED): State.AUTHENTICATING,
+    (State.AUTHENTICATING, _Move.ACCEPTED): State.READY,
+    (State.AUTHENTICATING, _Move.REFUSED): State.LINKED,
+    (State.AUTHENTICATING, _Move.RELEASE): State.DISCONNECTING,
     (State.READY, _Move.REQUEST): State.BUSY,
     (State.BUSY, _Move.ANSWERED): State.READY,
     (State.READY, _Move.RELEASE): State.RELEASING,
@@ -207,11 +231,14 @@ class ClientAssociation:
     Args:
         link: a fresh link, not yet connected.
         parameters: how the association is asked for.
+        counter: invocation counter, where the credentials need one; its caller keeps it.
     """
 
-    def __init__(self, link: Link, parameters: AssociationParameters) -> None:
+    def __init__(self, link: Link, parameters: AssociationParameters, counter: InvocationCounter | None = None) -> None:
         self._link = link
         self._parameters = parameters
+        self._counter = counter
+        self._authentication: ClientAuthentication | None = None
         self._events: deque[AssociationEvent] = deque()
         self._link_opened = LinkOpened(0, 0)
         self._invoke_id = 0
@@ -238,14 +265,17 @@ class ClientAssociation:
 
         Raises:
             LocalProtocolError: associated already, or no link.
+            ConfigurationError: the credentials need a counter and there is none.
         """
-        self._move(_Move.ASSOCIATE)
         parameters = self._parameters
-        initiate = acse.InitiateRequest(parameters.proposed, parameters.max_receive_pdu)
-        mechanism = None if parameters.password is None else Mechanism.LLS
-        context = ApplicationContext.SN if parameters.short_names else ApplicationContext.LN
-        request = Aarq(context, initiate.encode(), mechanism, parameters.password)
-        self._link.send(request.encode())
+        authentication = ClientAuthentication(parameters.identity, self._counter)
+        self._move(_Move.ASSOCIATE)
+        self._authentication = authentication
+        self._protection = None
+        request = authentication.request(
+            parameters.proposed, parameters.max_receive_pdu, short_names=parameters.short_names
+        )
+        self._link.send(request)
 
     def get(self, attributes: tuple[AttributeDescriptor, ...], *, typed: bool = False) -> None:
         """Read attributes in one request; RequestCompleted follows.
@@ -330,7 +360,10 @@ class ClientAssociation:
             LocalProtocolError: not ready, or the exchange cannot be said to this meter.
         """
         invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
-        apdu = exchange.start(invoke_id, self._room())
+        if self.state is not State.READY:
+            self._move(_Move.REQUEST)
+        # Ciphered first: without a counter left there is no request under way.
+        apdu = self._protected(exchange.start(invoke_id, self._room()))
         self._move(_Move.REQUEST)
         self._invoke_id = invoke_id
         self._exchange = exchange
@@ -344,9 +377,10 @@ class ClientAssociation:
         most = self.negotiated.max_receive_pdu
         return most and max(1, most - (self._protection.overhead if self._protection else 0))
 
+    def _protected(self, apdu: bytes) -> bytes:
+        return apdu if self._protection is None else self._protection.protect(apdu)
+
     def _send(self, apdu: bytes) -> None:
-        if self._protection is not None:
-            apdu = self._protection.protect(apdu)
         most = 0 if self.negotiated is None else self.negotiated.max_receive_pdu
         if most and len(apdu) > most and self.agrees(Conformance.GENERAL_BLOCK_TRANSFER):
             self._transfer = BlockTransfer(self._parameters.block_window, most)
@@ -364,10 +398,17 @@ class ClientAssociation:
         self._exchange = None
         self._move(_Move.RELEASE)
         if associated:
-            self._link.send(acse.Release(response=False).encode())
+            self._link.send(acse.Release(response=False, user_information=self._initiate_again()).encode())
         else:
             # With an answer still due, RLRQ would stand behind it: DISC ends the association as well.
             self._link.disconnect()
+
+    def _initiate_again(self) -> bytes:
+        # Where APDUs are ciphered anybody could end the association with an RLRQ that nothing protects.
+        if self._protection is None:
+            return b""
+        parameters = self._parameters
+        return self._protection.protect(acse.InitiateRequest(parameters.proposed, parameters.max_receive_pdu).encode())
 
     def agrees(self, services: Conformance) -> bool:
         """Whether the meter agreed to these services."""
@@ -443,6 +484,7 @@ class ClientAssociation:
             return
         self._move(_Move.LINK_DOWN)
         self._exchange = None
+        self._protection = self._authentication = None
         self.negotiated = None
         if event.requested or before in (State.RELEASING, State.DISCONNECTING):
             self._events.append(AssociationClosed(event.reason, requested=True))
@@ -493,17 +535,67 @@ class ClientAssociation:
             self._events.append(Discarded("answer to an earlier request", len(apdu), damaged=False))
 
     def _association_response(self, aare: Aare) -> None:
-        information = aare.user_information
-        if aare.result != acse.AssociationResult.ACCEPTED:
+        authentication = self._authentication
+        if aare.result != acse.AssociationResult.ACCEPTED or authentication is None:
             self._move(_Move.REFUSED)
             diagnostic = None if aare.provider else aare.diagnostic
             raise AssociationRefused(f"the meter refused the association, {aare.reason}", aare.result, diagnostic)
+        if aare.user_information[:1] == bytes((acse.CONFIRMED_SERVICE_ERROR,)):
+            self._move(_Move.REFUSED)
+            raise _service_error(aare.user_information)
+        information = authentication.accept(aare)
         if information[:1] == bytes((acse.CONFIRMED_SERVICE_ERROR,)):
             self._move(_Move.REFUSED)
             raise _service_error(information)
         self.negotiated = InitiateResponse.decode(information)
+        self._protection = authentication.protection
+        if authentication.needs_proof:
+            self._move(_Move.CHALLENGED)
+            self._prove(authentication.proof())
+        else:
+            self._accepted(self.negotiated)
+
+    def _accepted(self, negotiated: InitiateResponse) -> None:
         self._move(_Move.ACCEPTED)
-        self._events.append(AssociationOpened(self.negotiated, self._link_opened))
+        self._events.append(AssociationOpened(negotiated, self._link_opened))
+
+    def _prove(self, proof: bytes) -> None:
+        value = Data(DataType.OCTET_STRING, proof)
+        if self._parameters.short_names:
+            self._exchange = ReadExchange([(_SN_REPLY_TO_HLS, SelectiveAccess(1, value))])
+        else:
+            self._exchange = ActionExchange([(_REPLY_TO_HLS, value)])
+        self._invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
+        self._send(self._protected(self._exchange.start(self._invoke_id, self._room())))
+
+    def _receive_while_authenticating(self, apdu: bytes) -> None:
+        exchange, authentication, negotiated = self._exchange, self._authentication, self.negotiated
+        if apdu[0] in (acse.CONFIRMED_SERVICE_ERROR, xdlms.EXCEPTION_RESPONSE):
+            self._refused()
+            raise _service_error(apdu)
+        if exchange is None or authentication is None or negotiated is None:
+            raise LocalProtocolError("authenticating without an exchange")
+        step = exchange.receive(apdu)
+        if isinstance(step, Ask):
+            self._send(self._protected(step.apdu))
+        elif isinstance(step, Ignored):
+            self._events.append(Discarded(step.reason, len(apdu), damaged=False))
+        else:
+            [result] = step.results
+            if isinstance(result, DataAccessError):
+                self._refused()
+                raise AssociationRefused(f"the meter does not take our authentication: {result}")
+            try:
+                authentication.check(result)
+            except AssociationRefused:
+                self._refused()
+                raise
+            self._exchange = None
+            self._accepted(negotiated)
+
+    def _refused(self) -> None:
+        self._move(_Move.REFUSED)
+        self._exchange = self._protection = self.negotiated = None
 
     def _receive_while_busy(self, apdu: bytes) -> None:
         tag = apdu[0]
@@ -517,7 +609,7 @@ class ClientAssociation:
             exchange = self._exchange = self._fast.exchange(self._invoke_id)
         step = exchange.receive(apdu)
         if isinstance(step, Ask):
-            self._send(step.apdu)
+            self._send(self._protected(step.apdu))
         elif isinstance(step, Ignored):
             self._events.append(Discarded(step.reason, len(apdu), damaged=False))
         else:
@@ -533,6 +625,7 @@ class ClientAssociation:
 
     _receivers: ClassVar[dict[State, Callable[[ClientAssociation, bytes], None]]] = {
         State.ASSOCIATING: _receive_while_associating,
+        State.AUTHENTICATING: _receive_while_authenticating,
         State.BUSY: _receive_while_busy,
         State.RELEASING: _receive_while_releasing,
     }
@@ -543,8 +636,12 @@ class ClientAssociation:
 
 
 def _service_error(apdu: bytes) -> ServiceError:
-    if apdu[0] == xdlms.EXCEPTION_RESPONSE:
-        return ServiceError(f"exception-response: {ExceptionResponse.decode(apdu).reason}", "exception-response")
-    return ServiceError(
-        f"confirmed-service-error, {ConfirmedServiceError.decode(apdu).reason}", "confirmed-service-error"
-    )
+    if apdu[0] != xdlms.EXCEPTION_RESPONSE:
+        return ServiceError(
+            f"confirmed-service-error, {ConfirmedServiceError.decode(apdu).reason}", "confirmed-service-error"
+        )
+    exception = ExceptionResponse.decode(apdu)
+    message = f"exception-response: {exception.reason}"
+    if exception.service == _INVOCATION_COUNTER_ERROR:
+        return InvocationCounterError(message, exception.invocation_counter)
+    return ServiceError(message, "exception-response")

@@ -33,6 +33,7 @@ from meterbridge.dlms import (
     server_address,
 )
 from meterbridge.dlms.acse import Aare, Aarq, ConfirmedServiceError, InitiateResponse, Mechanism, Release
+from meterbridge.dlms.authentication import Credentials
 from meterbridge.dlms.axdr import encode
 from meterbridge.dlms.hdlc import POLL_FINAL, Control
 from meterbridge.dlms.hdlc_link import LLC_RESPONSE
@@ -56,6 +57,9 @@ from tests.unit.dlms.strategies import examples
 
 SERVICES = Conformance.GET | Conformance.MULTIPLE_REFERENCES | Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ
 ACCEPTED = Aare(1, 0, 0, InitiateResponse(SERVICES, 1024).encode()).encode()
+CHALLENGING = Aare(
+    1, 0, 14, InitiateResponse(SERVICES, 1024).encode(), mechanism=3, authentication_value=b"challenge"
+).encode()
 VOLTAGE = AttributeDescriptor(3, LogicalName.parse("1-0:32.7.0"), 2)
 CURRENT = AttributeDescriptor(3, LogicalName.parse("1-0:31.7.0"), 2)
 NUMBER = encode(Data(DataType.LONG_UNSIGNED, 2301))
@@ -93,7 +97,8 @@ class Meter:
 
 def in_state(state: State) -> Meter:
     """An association led to a state by legal moves only."""
-    meter = Meter()
+    challenged = state is State.AUTHENTICATING
+    meter = Meter(AssociationParameters(credentials=Credentials(Mechanism.HLS_MD5, b"secret")) if challenged else None)
     association = meter.association
     if state is State.CLOSED:
         return meter
@@ -106,6 +111,8 @@ def in_state(state: State) -> Meter:
             meter.says(Aare(1, 1, 13).encode())
     elif state is State.DISCONNECTING:
         association.release()
+    elif challenged:
+        meter.says(CHALLENGING)
     elif state is not State.ASSOCIATING:
         meter.says(ACCEPTED)
         if state is State.BUSY:
