@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from meterbridge.dlms.hdlc import FLAG, Discarded, Frame, FrameDecoder
@@ -93,6 +93,7 @@ class _Lane:
         self._blocks = GeneralBlocks(max_apdu)
         self._fed = 0
         self._cursor = 0
+        self._open: Refused | None = None
         self.events: deque[Arrived | Refused] = deque()
         self.frames = 0
         """Valid frames so far."""
@@ -116,6 +117,7 @@ class _Lane:
 
     def end(self) -> None:
         """No more octets of this frame come."""
+        self._flush()
         offset = self._fed - self._decoder.pending
         # The flag that closed the last frame is held as if it opened another.
         if (dropped := self._decoder.clear()) > 1:
@@ -134,11 +136,26 @@ class _Lane:
         raise NotImplementedError
 
     def _discarded(self, event: Discarded) -> None:
-        self.damaged += event.octets == 1
-        self.events.append(Refused(self.framing, self._cursor, event.reason, event.octets))
-        self._cursor += event.octets
+        start, end = self._cursor, self._cursor + event.octets
+        self._cursor = end
+        before = self._open
+        noise = event.reason.startswith("noise")
+        # What is left of a broken frame is noise to the decoder, and part of that frame to people. The flag between
+        # them may go uncounted.
+        if noise and before is not None and start - before.offset - before.octets <= 1:
+            self._open = replace(before, octets=end - before.offset)
+            return
+        self.damaged += not noise
+        self._flush()
+        self._open = Refused(self.framing, start, event.reason, event.octets)
+
+    def _flush(self) -> None:
+        if self._open is not None:
+            self.events.append(self._open)
+            self._open = None
 
     def _frame(self, size: int) -> int:
+        self._flush()
         offset = self._cursor
         self._cursor += size
         self.frames += 1
