@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from meterbridge import __version__
-from meterbridge.cli import demo, read, run, simulate
+from meterbridge.cli import decode, demo, listen, read, run, simulate
 from meterbridge.cli.exits import INCOMPLETE, INTERRUPTED, exit_code
 from meterbridge.errors import MeterbridgeError
 
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 app.command()(read.read)
 app.command()(read.objects)
+app.command()(decode.decode)
+app.command()(listen.listen)
 app.command()(simulate.simulate)
 app.command()(run.run)
 app.command()(demo.demo)

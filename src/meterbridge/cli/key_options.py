@@ -1,0 +1,111 @@
+"""Keys on the command line: as hex, from a file or from the environment, and never shown again."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+from meterbridge.dlms.push_decoder import KeyRing
+from meterbridge.dlms.security import SYSTEM_TITLE_SIZE, Keys
+from meterbridge.errors import ConfigurationError
+
+_KEY_SIZES = (16, 32)
+_KNOWN = {"encryption", "authentication", "broadcast"}
+
+
+def hex_from(text: str | None, name: str, sizes: tuple[int, ...] = _KEY_SIZES) -> bytes | None:
+    """Read hex digits, or those in the file that `@FILE` names.
+
+    Raises:
+        ConfigurationError: no such file, no hex, or another size; the message names the option and not its value.
+    """
+    if text is None:
+        return None
+    if text.startswith("@"):
+        text = _read(Path(text[1:]))
+    allowed = " or ".join(str(2 * size) for size in sizes)
+    try:
+        octets = bytes.fromhex(text.strip().removeprefix("0x").replace(":", "").replace("-", ""))
+    except ValueError:
+        raise ConfigurationError(f"{name} is not hex: {allowed} digits are wanted") from None
+    if len(octets) not in sizes:
+        raise ConfigurationError(f"{name} has {2 * len(octets)} hex digits, {allowed} are wanted")
+    return octets
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is not a text file") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def key_ring_from(key: str | None, auth_key: str | None, system_title: str | None) -> KeyRing:
+    """Make a key ring of one sender's keys.
+
+    Raises:
+        ConfigurationError: as `hex_from`.
+    """
+    encryption = hex_from(key, "--key")
+    authentication = hex_from(auth_key, "--auth-key")
+    title = hex_from(system_title, "--system-title", (SYSTEM_TITLE_SIZE,)) or b""
+    if encryption is None and authentication is None:
+        return KeyRing(title=title)
+    return KeyRing(default=Keys(encryption, authentication, broadcast=encryption), title=title)
+
+
+def read_key_ring(path: Path) -> KeyRing:
+    """Read a file of keys: TOML, or a line for each meter with system title, EK and, where it has one, AK.
+
+    In TOML a table for each system title holds `encryption`, `authentication` and `broadcast`. The system title
+    `default` stands for everybody else.
+
+    Raises:
+        ConfigurationError: not readable, or a line or table that is wrong; the message names it and shows no key.
+    """
+    text = _read(path)
+    tables = _tables(path, text) if "[" in text else _lines(path, text)
+    by_title: dict[bytes, Keys] = {}
+    default: Keys | None = None
+    for where, title, named in tables:
+        unknown = set(named) - _KNOWN
+        if unknown:
+            raise ConfigurationError(f"{path}, {where}: unknown key {min(unknown)!r}")
+        parts = {name: hex_from(value, f"{path}, {where}: {name}") for name, value in named.items()}
+        keys = Keys(parts.get("encryption"), parts.get("authentication"), broadcast=parts.get("broadcast"))
+        if title == "default":
+            default = keys
+            continue
+        octets = hex_from(title, f"{path}, {where}: the system title", (SYSTEM_TITLE_SIZE,)) or b""
+        if octets in by_title:
+            raise ConfigurationError(f"{path}, {where}: the system title stands there twice")
+        by_title[octets] = keys
+    return KeyRing(by_title, default)
+
+
+def _lines(path: Path, text: str) -> list[tuple[str, str, Mapping[str, str]]]:
+    rows: list[tuple[str, str, Mapping[str, str]]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        parts = line.partition("#")[0].replace(",", " ").replace(";", " ").replace("=", " ").split()
+        if not parts:
+            continue
+        if len(parts) not in (2, 3):
+            raise ConfigurationError(f"{path}, line {number}: system title, EK and perhaps AK are wanted")
+        rows.append((f"line {number}", parts[0], dict(zip(("encryption", "authentication"), parts[1:], strict=False))))
+    return rows
+
+
+def _tables(path: Path, text: str) -> list[tuple[str, str, Mapping[str, str]]]:
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+    rows: list[tuple[str, str, Mapping[str, str]]] = []
+    for title, table in content.items():
+        if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
+            raise ConfigurationError(f"{path}: [{title}] wants keys as text in hex")
+        rows.append((f"[{title}]", title, table))
+    return rows
