@@ -3,6 +3,7 @@
 Usable alone: `HdlcLink` or `WrapperLink` below a `ClientAssociation`, driven by whatever moves octets.
 """
 
+from meterbridge.dlms.acse import Mechanism
 from meterbridge.dlms.association import (
     AssociationClosed,
     AssociationEvent,
@@ -14,15 +15,18 @@ from meterbridge.dlms.association import (
     RequestCompleted,
     State,
 )
+from meterbridge.dlms.authentication import Credentials
 from meterbridge.dlms.axdr import BitString, CompactArray, Data, DataType, TypeDescription
 from meterbridge.dlms.conformance import Conformance
 from meterbridge.dlms.cosem import class_name, present, present_object
 from meterbridge.dlms.cosem_time import Date, DateTime, Time
+from meterbridge.dlms.counters import InvocationCounter, ReservedCounter
 from meterbridge.dlms.fast_path import PreparedGet
 from meterbridge.dlms.hdlc import Discarded, Frame, FrameDecoder, client_address, server_address
 from meterbridge.dlms.hdlc_link import HdlcLink, HdlcParameters, HdlcServerLink
 from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkEvent, LinkOpened
 from meterbridge.dlms.obis import LogicalName
+from meterbridge.dlms.security import Keys, SecurityContext, SecurityPolicy, SecuritySuite
 from meterbridge.dlms.units import scaled, unit_symbol
 from meterbridge.dlms.wrapper import WrapperLink
 from meterbridge.dlms.xdlms import AttributeDescriptor, DataAccessResult, MethodDescriptor, SelectiveAccess
@@ -38,6 +42,7 @@ __all__ = [
     "ClientAssociation",
     "CompactArray",
     "Conformance",
+    "Credentials",
     "Data",
     "DataAccessResult",
     "DataType",
@@ -49,16 +54,23 @@ __all__ = [
     "HdlcLink",
     "HdlcParameters",
     "HdlcServerLink",
+    "InvocationCounter",
+    "Keys",
     "Link",
     "LinkClosed",
     "LinkEvent",
     "LinkOpened",
     "LogicalName",
+    "Mechanism",
     "MethodDescriptor",
     "Notified",
     "PreparedGet",
     "Protection",
     "RequestCompleted",
+    "ReservedCounter",
+    "SecurityContext",
+    "SecurityPolicy",
+    "SecuritySuite",
     "SelectiveAccess",
     "State",
     "Time",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from meterbridge.dlms import (
@@ -14,12 +14,13 @@ from meterbridge.dlms import (
     AssociationParameters,
     AttributeDescriptor,
     ClientAssociation,
-    Conformance,
+    Credentials,
     Data,
     DataType,
     Discarded,
     HdlcLink,
     HdlcParameters,
+    InvocationCounter,
     Link,
     LogicalName,
     MethodDescriptor,
@@ -38,7 +39,9 @@ from meterbridge.errors import (
     ConfigurationError,
     ConnectionLost,
     DataAccessError,
+    InvocationCounterError,
     LocalProtocolError,
+    MeterbridgeError,
     MeterError,
     RemoteProtocolError,
     ResponseTimeout,
@@ -60,6 +63,11 @@ _ASSOCIATION_LN = AttributeDescriptor(15, LogicalName(b"\x00\x00\x28\x00\x00\xff
 _NO_PARAMETERS = Data(DataType.INTEGER, 0)
 """What is written to call a method by short name that takes no parameters."""
 
+COUNTER_OBJECT = LogicalName(b"\x00\x00\x2b\x01\x00\xff")
+"""0-0:43.1.0, where most meters keep the invocation counter they received last."""
+_PUBLIC_CLIENT = 16
+_LAST_BELIEVED_COUNTER = 0xFEFFFFFF
+
 _Event = TypeVar("_Event", bound=AssociationEvent)
 
 
@@ -76,6 +84,7 @@ class MeterAddress:
         physical: HDLC lower address; None for a one-octet server address.
         password: LLS secret; None without authentication. Never shown by repr.
         hdlc: link parameters to propose.
+        credentials: HLS and ciphering, in place of the password.
         referencing: `ln` for logical names, `sn` for short names.
     """
 
@@ -87,6 +96,7 @@ class MeterAddress:
     physical: int | None = None
     password: bytes | None = field(default=None, repr=False)
     hdlc: HdlcParameters = field(default_factory=HdlcParameters)
+    credentials: Credentials | None = None
     referencing: str = "ln"
 
     def link(self) -> Link:
@@ -166,6 +176,11 @@ class DLMSClient:
         model: what its measurements are called and where they stand.
         timeouts: how long to wait.
         on_discarded: told of octets and frames that were no use.
+        counter: invocation counter of the credentials' keys, kept by the caller.
+        counter_object: Data object from which the counter is taken before the first association, by the public client.
+
+    Raises:
+        ConfigurationError: credentials that need a counter, and none.
     """
 
     def __init__(
@@ -174,11 +189,18 @@ class DLMSClient:
         model: MeterModel,
         timeouts: Timeouts | None = None,
         on_discarded: Callable[[Discarded], None] | None = None,
+        counter: InvocationCounter | None = None,
+        counter_object: LogicalName | None = None,
     ) -> None:
         self.address = address
         self.model = model
         self.timeouts = timeouts or Timeouts()
         self._on_discarded = on_discarded
+        if address.credentials is not None and address.credentials.counted and counter is None:
+            raise ConfigurationError("ciphering and GMAC need an invocation counter that is kept")
+        self._counter = counter
+        self._counter_object = counter_object
+        self._synchronised = counter_object is None
         self._transport: TcpTransport | None = None
         self._association: ClientAssociation | None = None
         self._turn = asyncio.Lock()
@@ -212,19 +234,54 @@ class DLMSClient:
         async with self._turn:
             if self._transport is not None:
                 raise LocalProtocolError("already connected")
-            association = ClientAssociation(
-                self.address.link(), AssociationParameters(self.address.password, short_names=self.address.short_names)
-            )
-            self._transport = await TcpTransport.connect(
-                self.address.host, self.address.port, self, self.timeouts.connect
-            )
-            self._association = association
+            if not self._synchronised:
+                await self._synchronise(self._counter_object or COUNTER_OBJECT)
             try:
-                association.open()
-                await self._await(AssociationOpened)
-            except BaseException:
-                self._drop()
-                raise
+                await self._open()
+            except InvocationCounterError as error:
+                if error.expected is None:
+                    await self._synchronise(self._counter_object or COUNTER_OBJECT)
+                else:
+                    self._advance_counter(error.expected)
+                await self._open()
+
+    async def _open(self) -> None:
+        address = self.address
+        parameters = AssociationParameters(
+            address.password, short_names=address.short_names, credentials=address.credentials
+        )
+        association = ClientAssociation(address.link(), parameters, self._counter)
+        self._transport = await TcpTransport.connect(address.host, address.port, self, self.timeouts.connect)
+        self._association = association
+        try:
+            association.open()
+            await self._await(AssociationOpened)
+        except BaseException:
+            self._drop()
+            raise
+
+    async def _synchronise(self, counter_object: LogicalName) -> None:
+        """Take the invocation counter the meter received last from its own object, as the public client."""
+        public = replace(self.address, client=_PUBLIC_CLIENT, password=None, credentials=None)
+        client = DLMSClient(public, self.model, self.timeouts, self._on_discarded)
+        await client.connect()
+        try:
+            [value] = await client.get([AttributeDescriptor(1, counter_object, 2)])
+        finally:
+            await client.disconnect()
+        if isinstance(value, MeterError):
+            raise value
+        if not isinstance(value, int):
+            raise RemoteProtocolError(f"{counter_object.obis} holds no invocation counter")
+        self._advance_counter(value + 1)
+        self._synchronised = True
+
+    def _advance_counter(self, least: int) -> None:
+        # Nothing vouches for what the meter says here: who could say the last counter would use up the keys.
+        if least > _LAST_BELIEVED_COUNTER:
+            raise RemoteProtocolError(f"the meter names invocation counter {least}, too near the end to be believed")
+        if self._counter is not None:
+            self._counter.advance_to(least)
 
     async def disconnect(self) -> None:
         """Release the association (RLRQ), end the link (DISC) and close; never fails, at most one response time-out."""
@@ -295,7 +352,7 @@ class DLMSClient:
             yield tuple(chunk)
 
     def _takes_lists(self, association: ClientAssociation) -> bool:
-        return not self._list_refused and association.agrees(Conformance.MULTIPLE_REFERENCES)
+        return not self._list_refused and association.takes_lists
 
     async def _get_chunk(self, attributes: tuple[AttributeDescriptor, ...], typed: bool) -> Sequence[Any]:
         try:
@@ -363,6 +420,8 @@ class DLMSClient:
             begin(association)
             return (await self._await(RequestCompleted)).results
         except (ServiceError, LocalProtocolError):
+            if association.state is not State.READY:
+                self._drop()
             raise
         except BaseException:
             # A cancelled or broken exchange leaves an answer under way that nobody waits for.
@@ -543,10 +602,13 @@ class DLMSClient:
                         self._on_discarded(event)
                 elif self._waiter is not None and not self._waiter.done():
                     self._waiter.set_result(event)
-        except MeterError as error:
+        except MeterbridgeError as error:
+            # Also what is not the meter's: an invocation counter that cannot be kept.
             if not self._fail(error) and not isinstance(error, ServiceError):
                 self._drop()
                 return
+        if association.state is State.READY:
+            return
         octets = association.data_to_send()
         if octets and self._transport is not None:
             # The exchange goes on: the meter has the full time for its next part. Noise alone buys it none.
@@ -554,7 +616,7 @@ class DLMSClient:
             self._retransmitted = 0
             self._transport.write(octets)
 
-    def _fail(self, error: MeterError) -> bool:
+    def _fail(self, error: MeterbridgeError) -> bool:
         waiter = self._waiter
         if waiter is None or waiter.done():
             return False
@@ -574,8 +636,11 @@ class DLMSClient:
         if self._timer is None:
             self._timer = loop.call_at(self._deadline, self._check_deadline)
         try:
-            # Framings without a handshake have their first event ready before any octet arrives.
-            self._pump(association)
+            if expected is RequestCompleted:
+                self._transport.write(association.data_to_send())
+            else:
+                # Framings without a handshake have their first event ready before any octet arrives.
+                self._pump(association)
             event = await waiter
         finally:
             self._waiter = None
