@@ -64,6 +64,7 @@ PROPOSED_SN_CONFORMANCE = (
     | Conformance.BLOCK_TRANSFER_WITH_SET_OR_WRITE
 )
 _NEVER_CIPHERED = frozenset((acse.AARE, acse.RLRE, acse.CONFIRMED_SERVICE_ERROR, xdlms.EXCEPTION_RESPONSE))
+_LISTS = int(Conformance.MULTIPLE_REFERENCES)
 _UNASKED = frozenset((0x0F, 0x18, 0xC2))
 """DataNotification, InformationReport, EventNotification."""
 _REPLY_TO_HLS = MethodDescriptor(15, LogicalName(b"\x00\x00\x28\x00\x00\xff"), 1)
@@ -248,6 +249,7 @@ class ClientAssociation:
         self._fast = FastPath(link)
         self.state = State.CLOSED
         self.negotiated: InitiateResponse | None = None
+        self._agreed = 0  # the conformance block as a plain number: asked with every request
 
     # ---- what the caller asks for
 
@@ -300,7 +302,7 @@ class ClientAssociation:
         if self.state is State.READY and self._protection is None:
             invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
             most = 0 if self.negotiated is None else self.negotiated.max_receive_pdu
-            if several > 1:
+            if several > 1 and not self._agreed & _LISTS:
                 self._check_list(several)
             if self._fast.send(prepared, invoke_id, most):
                 # READY to BUSY is a legal move: see the table.
@@ -412,7 +414,13 @@ class ClientAssociation:
 
     def agrees(self, services: Conformance) -> bool:
         """Whether the meter agreed to these services."""
-        return self.negotiated is not None and self.negotiated.conformance & services == services
+        wanted = int(services)
+        return self._agreed & wanted == wanted
+
+    @property
+    def takes_lists(self) -> bool:
+        """Whether the meter agreed to several references in one request."""
+        return self._agreed & _LISTS != 0
 
     # ---- octets and time
 
@@ -486,6 +494,7 @@ class ClientAssociation:
         self._exchange = None
         self._protection = self._authentication = None
         self.negotiated = None
+        self._agreed = 0
         if event.requested or before in (State.RELEASING, State.DISCONNECTING):
             self._events.append(AssociationClosed(event.reason, requested=True))
         elif before is State.LINKING:
@@ -548,6 +557,7 @@ class ClientAssociation:
             self._move(_Move.REFUSED)
             raise _service_error(information)
         self.negotiated = InitiateResponse.decode(information)
+        self._agreed = int(self.negotiated.conformance)
         self._protection = authentication.protection
         if authentication.needs_proof:
             self._move(_Move.CHALLENGED)
@@ -596,6 +606,7 @@ class ClientAssociation:
     def _refused(self) -> None:
         self._move(_Move.REFUSED)
         self._exchange = self._protection = self.negotiated = None
+        self._agreed = 0
 
     def _receive_while_busy(self, apdu: bytes) -> None:
         tag = apdu[0]
