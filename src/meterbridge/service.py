@@ -15,18 +15,18 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.delivery import (
-    BrokerRoute,
-    Endpoint,
+    DeliveryAlarms,
     Event,
     Kind,
     Limits,
     LineLimits,
     Outbox,
     Publisher,
+    RouteBook,
+    RouteSettings,
     Row,
     Tls,
-    broker_route_name,
-    check_device_name,
+    rehome,
 )
 from meterbridge.errors import ConfigurationError, StoreError
 from meterbridge.fleet import (
@@ -66,7 +66,7 @@ from meterbridge.meter import (
     load_model,
 )
 from meterbridge.model import Meter, MeterId
-from meterbridge.settings import MqttSettings, OutboxSettings, PollingSettings, Settings
+from meterbridge.settings import DeliverySettings, MqttSettings, OutboxSettings, PollingSettings, Settings
 from meterbridge.store import (
     AlarmChange,
     AlarmRepository,
@@ -104,20 +104,30 @@ def meter_address(meter: Meter) -> MeterAddress:
     )
 
 
-def broker_endpoint(settings: MqttSettings, host: str, port: int) -> Endpoint:
-    """Whom the broker route connects to, and as whom."""
-    tls = None
-    if settings.tls_ca is not None:
-        tls = Tls(settings.tls_ca, settings.tls_cert, settings.tls_key)
-    return Endpoint(
-        host,
-        port,
-        f"{settings.client_id_prefix}-{host}-{port}",
-        settings.username,
-        settings.password.get_secret_value() if settings.password else None,
-        5 if settings.protocol == "5" else 4,
-        tls,
-        settings.keepalive_s,
+def route_settings(mqtt: MqttSettings, delivery: DeliverySettings) -> RouteSettings:
+    """Whom the routes connect to, and as whom."""
+    token = delivery.gateway_token if delivery.route == "gateway" else None
+    return RouteSettings(
+        token.get_secret_value() if token is not None else None,
+        delivery.device_type,
+        mqtt.client_id_prefix,
+        mqtt.username,
+        mqtt.password.get_secret_value() if mqtt.password else None,
+        5 if mqtt.protocol == "5" else 4,
+        Tls(mqtt.tls_ca, mqtt.tls_cert, mqtt.tls_key) if mqtt.tls_ca is not None else None,
+        mqtt.keepalive_s,
+    )
+
+
+def line_limits(mqtt: MqttSettings, delivery: DeliverySettings) -> LineLimits:
+    """Bounds and delays of each MQTT connection."""
+    return LineLimits(
+        mqtt.max_inflight,
+        delivery.ack_timeout_s,
+        backoff_first_s=mqtt.backoff_initial_s,
+        backoff_max_s=mqtt.backoff_max_s,
+        refusals=delivery.refusals,
+        backlog_rows_per_s=delivery.backlog_rows_per_s,
     )
 
 
@@ -180,7 +190,11 @@ class Service:
         self._repository: MeterRepository | None = None
         self._alarms: AlarmRepository | None = None
         self._outbox: Outbox | None = None
-        self._publishers: dict[str, Publisher] = {}
+        self._publisher: Publisher | None = None
+        self._routes = RouteBook(route_settings(settings.mqtt, settings.delivery), lambda meter: meter in self._present)
+        self._present: set[MeterId] = set()
+        # What was last told of each meter as attributes.
+        self._described: dict[MeterId, tuple[Meter, str | None]] = {}
         self._recorded = _Recorded()
         self._tasks: list[asyncio.Task[None]] = []
         self._gate = ConnectionGate(polling.connections_per_s, polling.max_connections, time.monotonic)
@@ -189,6 +203,9 @@ class Service:
         self._polling: dict[str, PollingSettings] = {}
         self.bridge: MultiMeterBridge | None = None
         self.desk = AlarmDesk(time.time, _log_alarm)
+        self._delivery_alarms = DeliveryAlarms(
+            self.desk, settings.delivery.route_down_after_s, settings.delivery.backlog_alarm_s
+        )
         self.monitor: FleetMonitor | None = None
         self.network: NetworkMonitor | None = None
         self.broken = asyncio.Event()
@@ -209,12 +226,18 @@ class Service:
         self._repository = MeterRepository(self._engine)
         self._alarms = AlarmRepository(self._engine)
         self.desk.adopt(await self._alarms.open_alarms())
+        self._delivery_alarms.adopt(list(self.desk.open), time.time())
+        await self._rehome(self._repository)
         self._outbox = await Outbox.open(
             settings.outbox.path,
             outbox_limits(settings.outbox),
             self._delivery_event,
             interval_s=settings.outbox.commit_interval_ms / 2000,
         )
+        self._publisher = Publisher(
+            self._outbox, line_limits(settings.mqtt, settings.delivery), self._delivery_event, self._acknowledged
+        )
+        self._publisher.start()
         self.bridge = MultiMeterBridge(
             self._repository, self._worker, self._backoff, self.desk, time.monotonic, self._identity
         )
@@ -280,7 +303,10 @@ class Service:
                 _log.warning("restart_needed", section="polling", key=key)
         self._settings = old.model_copy(update={"polling": settings.polling})
         self._polling.clear()
-        return await self.bridge.reload()
+        result = await self.bridge.reload()
+        for meter in result.removed:
+            self._leave(meter)
+        return result
 
     async def stop(self) -> None:
         """Stop polling, release the associations, publish what is left where somebody listens, close: within 10 s."""
@@ -291,9 +317,11 @@ class Service:
         if self._tasks:
             await asyncio.wait(self._tasks)
         if self._outbox is not None:
-            await self._outbox.flush()
-        await asyncio.gather(*(publisher.stop(3.0) for publisher in self._publishers.values()))
-        if self._outbox is not None:
+            with suppress(TimeoutError):
+                # On a full disk it would wait without end.
+                await asyncio.wait_for(self._outbox.flush(), 1.0)
+            if self._publisher is not None:
+                await self._publisher.stop(3.0)
             await self._outbox.close()
         if self._engine is not None:
             if self._repository is not None and self._alarms is not None:
@@ -319,9 +347,9 @@ class Service:
     def _worker(self, meter: Meter) -> MeterWorker:
         polling = self._polling_of(meter)
         model = load_model(meter.model)
-        if meter.tb_enabled:
-            check_device_name(meter.device_name)
-            self._publisher_for(meter)
+        if meter.tb_enabled and self._publisher is not None:
+            self._publisher.add(self._routes.route_for(meter))
+            self._present.add(meter.id)
         client = DLMSClient(
             meter_address(meter),
             model,
@@ -335,16 +363,30 @@ class Service:
         schedule = Schedule(polling.period_s, phase_of(meter.id, polling.period_s))
         return MeterWorker(meter, poller, schedule, self, time.monotonic, lateness=self._lateness)
 
-    def _publisher_for(self, meter: Meter) -> None:
-        name = broker_route_name(meter.tb_host, meter.tb_port)
-        if name in self._publishers or self._outbox is None:
+    def _leave(self, meter: MeterId) -> None:
+        """Free the route of a meter that is no longer polled; its rows stay in the outbox."""
+        self._present.discard(meter)
+        told = self._described.pop(meter, None)
+        if told is None or self._publisher is None:
             return
-        mqtt = self._settings.mqtt
-        route = BrokerRoute(broker_endpoint(mqtt, meter.tb_host, meter.tb_port))
-        limits = LineLimits(mqtt.max_inflight, backoff_first_s=mqtt.backoff_initial_s, backoff_max_s=mqtt.backoff_max_s)
-        publisher = Publisher(self._outbox, route, limits, self._delivery_event, self._acknowledged)
-        publisher.start()
-        self._publishers[name] = publisher
+        shared = self._routes.name_of(meter)
+        own = self._routes.forget(meter)
+        if own is not None:
+            self._publisher.remove(own)
+        else:
+            self._publisher.dismiss(shared, told[0].device_name)
+
+    async def _rehome(self, repository: MeterRepository) -> None:
+        """Let rows of an earlier run follow their meters to the routes these have now."""
+        loaded = await repository.load_meters()
+        book = RouteBook(route_settings(self._settings.mqtt, self._settings.delivery), lambda _: True)
+        wanted: dict[MeterId, str] = {}
+        for meter in loaded.meters:
+            with suppress(ConfigurationError):
+                wanted[meter.id] = book.route_for(meter).name
+        left = await asyncio.to_thread(rehome, self._settings.outbox.path, wanted)
+        for route, rows in left.items():
+            _log.warning("outbox_rows_without_meter", route=route, rows=rows)
 
     # ---- what the fleet and the publishers report
 
@@ -358,9 +400,11 @@ class Service:
             _log.debug("measurement_failed", meter=meter.id, name=meter.name, measurement=name, reason=reason)
         if self._outbox is None or not meter.tb_enabled:
             return
-        route, device = broker_route_name(meter.tb_host, meter.tb_port), meter.device_name
+        route, device = self._routes.name_of(meter.id), meter.device_name
         if outcome.connected:
             _log.info("meter_connected", meter=meter.id, name=meter.name, firmware_version=firmware_version)
+        if outcome.connected or self._described.get(meter.id) != (meter, firmware_version):
+            self._described[meter.id] = (meter, firmware_version)
             described = attributes(meter, firmware_version or None, reading.ts)
             self._outbox.put(meter.id, route, device, reading.ts, described, Kind.ATTRIBUTES)
         payload = telemetry(reading)
@@ -394,6 +438,7 @@ class Service:
 
     def _delivery_event(self, event: Event) -> None:
         _log.info("delivery", what=type(event).__name__, detail=str(event))
+        self._delivery_alarms.happened(event, time.time())
 
     def _report(self, report: StatusReport) -> None:
         """Log the report and put its table where people find it."""
@@ -423,6 +468,8 @@ class Service:
         """Write who was seen, who failed and which alarms changed, now and then, all meters together."""
         while True:
             await asyncio.sleep(_RECORD_INTERVAL)
+            if self._outbox is not None and self._publisher is not None:
+                self._delivery_alarms.look(self._outbox.stats(), self._publisher.stats(), time.time())
             await self._record_now(repository, alarms)
 
     async def _record_now(self, repository: MeterRepository, alarms: AlarmRepository) -> None:

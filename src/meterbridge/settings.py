@@ -189,6 +189,42 @@ class MqttSettings(_Section):
         return self
 
 
+class DeliverySettings(_Section):
+    """How readings reach ThingsBoard. A meter with a tb_token of its own always has its own connection."""
+
+    route: Literal["broker", "gateway"] = Field(
+        default="broker",
+        description="Route of meters without tb_token: through a broker, or ThingsBoard's gateway API.",
+    )
+    gateway_token: SecretStr | None = Field(
+        default=None, description="Access token of the gateway device, for the route gateway."
+    )
+    device_type: Annotated[str, Field(min_length=1, max_length=255)] = Field(
+        default="dlms-meter", description="Device profile that the route gateway announces."
+    )
+    backlog_rows_per_s: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)] = Field(
+        default=2_000.0, description="Rows of a backlog sent at most, per route and second; live readings go first."
+    )
+    ack_timeout_s: Seconds = Field(
+        default=30.0, description="Longest wait for a PUBACK, in seconds; then the connection is made anew."
+    )
+    refusals: Annotated[int, Field(ge=2, le=1_000)] = Field(
+        default=5, description="Refusals, or closed connections, that put a message into quarantine."
+    )
+    route_down_after_s: Seconds = Field(
+        default=60.0, description="Time without connection that raises the alarm route_down, in seconds."
+    )
+    backlog_alarm_s: Seconds = Field(
+        default=900.0, description="Age of the oldest undelivered reading that raises an alarm, in seconds."
+    )
+
+    @model_validator(mode="after")
+    def _has_token(self) -> DeliverySettings:
+        if self.route == "gateway" and self.gateway_token is None:
+            raise ValueError('route = "gateway" needs gateway_token')
+        return self
+
+
 class MonitorSettings(_Section):
     """The status report and the metrics it stores."""
 
@@ -240,6 +276,7 @@ class Settings(BaseSettings):
     outbox: OutboxSettings = Field(default_factory=OutboxSettings)
     polling: PollingSettings = Field(default_factory=PollingSettings)
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
+    delivery: DeliverySettings = Field(default_factory=DeliverySettings)
     monitor: MonitorSettings = Field(default_factory=MonitorSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     log: LogSettings = Field(default_factory=LogSettings)

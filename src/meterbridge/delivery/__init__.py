@@ -1,5 +1,7 @@
 """From a reading to its PUBACK: a durable outbox and the publisher that empties it."""
 
+from meterbridge.delivery.alarms import DeliveryAlarms
+from meterbridge.delivery.choice import RouteBook, RouteSettings
 from meterbridge.delivery.events import (
     Connected,
     Disconnected,
@@ -12,9 +14,10 @@ from meterbridge.delivery.events import (
     StorageRecovered,
 )
 from meterbridge.delivery.line import LineLimits
-from meterbridge.delivery.outbox import Outbox, OutboxStats, Ticket
+from meterbridge.delivery.outbox import Outbox, OutboxStats, Page, Ticket
 from meterbridge.delivery.outbox_file import Limits
 from meterbridge.delivery.publisher import Publisher, PublisherStats
+from meterbridge.delivery.rehoming import rehome
 from meterbridge.delivery.routes import (
     BrokerRoute,
     Endpoint,
@@ -26,14 +29,18 @@ from meterbridge.delivery.routes import (
     check_device_name,
 )
 from meterbridge.delivery.row import Kind, Row
+from meterbridge.delivery.thingsboard_routes import DeviceRoute, GatewayRoute, device_route_name, gateway_route_name
 
 __all__ = [
     "BrokerRoute",
     "Connected",
+    "DeliveryAlarms",
+    "DeviceRoute",
     "Disconnected",
     "Dropped",
     "Endpoint",
     "Event",
+    "GatewayRoute",
     "Kind",
     "Limits",
     "LineLimits",
@@ -41,10 +48,13 @@ __all__ = [
     "Message",
     "Outbox",
     "OutboxStats",
+    "Page",
     "Publisher",
     "PublisherStats",
     "Quarantined",
     "Route",
+    "RouteBook",
+    "RouteSettings",
     "Row",
     "SetAside",
     "StorageFailed",
@@ -54,4 +64,7 @@ __all__ = [
     "Unsendable",
     "broker_route_name",
     "check_device_name",
+    "device_route_name",
+    "gateway_route_name",
+    "rehome",
 ]

@@ -57,9 +57,10 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The route is up."""
+    """The route is up; `meter` is whose it is, None for one that many share."""
 
     route: str
+    meter: MeterId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Disconnected:
     route: str
     reason: str
     delay: float
+    meter: MeterId | None = None
 
 
 Event = Dropped | StorageFailed | StorageRecovered | SetAside | Quarantined | Connected | Disconnected

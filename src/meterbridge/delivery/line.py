@@ -5,11 +5,11 @@ No thread and no clock of its own: the publisher drives it and says what time it
 
 from __future__ import annotations
 
+import math
 import random
 import socket
 import struct
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -21,12 +21,22 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from meterbridge.delivery.events import Connected, Disconnected, Event
+from meterbridge.delivery.lanes import Allowance, Lane
+from meterbridge.delivery.outbox import Page
 from meterbridge.delivery.routes import Endpoint, Message, Route, Unsendable
 from meterbridge.delivery.row import Row
+from meterbridge.delivery.suspicion import Suspicion
 
-_CHUNK_ROWS = 2_000
+_CONTROL_ROWS = 50
+# A backlog that drains in so many seconds goes first, all in order; past a longer one live readings go.
+_SHORT_S = 5.0
+_SHORT_ROWS = 10_000
 # MQTT 5, PUBACK: topic name invalid, payload format invalid. Sending these again cannot help.
 _FINAL_REFUSALS = (0x90, 0x99)
+# MQTT 5, PUBACK: quota exceeded. It says nothing about the message.
+_NO_REFUSAL = 0x97
+# MQTT 5, DISCONNECT: what a server says that closes for a message's sake. All others say nothing about a message.
+_CLOSED_FOR_MESSAGE = (0x80, 0x81, 0x82, 0x83, 0x90, 0x95, 0x99)
 _UNLIMITED = 65_535
 # What paho raises on octets that are not MQTT.
 _GARBAGE = (ValueError, LookupError, TypeError, struct.error, MQTTException)
@@ -36,6 +46,7 @@ class State(Enum):
     """Where a line stands."""
 
     DOWN = "down"
+    OPENING = "opening"
     CONNECTING = "connecting"
     UP = "up"
 
@@ -43,8 +54,14 @@ class State(Enum):
 class Queue(Protocol):
     """What a line needs of the outbox."""
 
-    def peek(self, route: str, after: int, limit: int) -> list[Row]:
-        """Oldest committed rows above an id."""
+    def peek(self, route: str, after: int, limit: int, last: int = ...) -> Page | None:
+        """Oldest rows above an id."""
+
+    def last(self) -> int:
+        """Highest id on disk."""
+
+    def waiting(self, route: str, at_most: int) -> int:
+        """How many rows are on disk, counted no further than `at_most`."""
 
     def remove(self, rows: Sequence[Row]) -> None:
         """Take acknowledged rows off."""
@@ -63,7 +80,9 @@ class LineLimits:
         connect_timeout_s: seconds for TCP and TLS, and again for CONNACK.
         backoff_first_s: bound of the first delay; the bound doubles with every failure.
         backoff_max_s: largest bound. The delay is drawn evenly between 0 and the bound (full jitter).
-        refusals: how often the far side may refuse one message until it is quarantined.
+        refusals: how often the far side may refuse one message, or close over it, until it is quarantined.
+        backlog_rows_per_s: rows a second at most of a backlog that live readings overtake; infinite means that all
+            goes in one order and nothing is overtaken.
     """
 
     window: int = 1_000
@@ -72,6 +91,7 @@ class LineLimits:
     backoff_first_s: float = 1.0
     backoff_max_s: float = 60.0
     refusals: int = 5
+    backlog_rows_per_s: float = math.inf
 
 
 def full_jitter(failures: int, first_s: float, max_s: float, rng: random.Random) -> float:
@@ -83,12 +103,13 @@ def full_jitter(failures: int, first_s: float, max_s: float, rng: random.Random)
 class Counters:
     """What one line did since it was made; written by one thread, read by any."""
 
-    __slots__ = ("acknowledged", "connects", "published", "refused", "resent")
+    __slots__ = ("acknowledged", "connects", "published", "quarantined", "refused", "resent")
 
     def __init__(self) -> None:
         self.published = 0
         self.acknowledged = 0
         self.refused = 0
+        self.quarantined = 0
         self.connects = 0
         self.resent = 0
 
@@ -109,6 +130,7 @@ class Line:
     ) -> None:
         self.state = State.DOWN
         self.counters = Counters()
+        self.reason = ""
         self._route = route
         self._queue = queue
         self._limits = limits
@@ -119,13 +141,15 @@ class Line:
         self._failures = 0
         self._due = 0.0
         self._now = 0.0
-        self._cursor = 0
-        self._exhausted = False
-        self._ready: deque[Message] = deque()
+        self._live = Lane(0, None)
+        self._backlog = Lane(0, 0)
+        self._allowance = Allowance(limits.backlog_rows_per_s)
+        self._suspicion = Suspicion(limits.refusals, rng)
+        self._greeted: set[str] = set()
         self._inflight: dict[int, tuple[Message, float]] = {}
         self._acknowledged: list[Row] = []
-        self._refused: dict[int, int] = {}
         self._lost: str | None = None
+        self._blamable = False
 
     @property
     def name(self) -> str:
@@ -140,7 +164,7 @@ class Line:
     @property
     def idle(self) -> bool:
         """Whether nothing committed is left to send or to be acknowledged, as far as was looked."""
-        return self._exhausted and not self._inflight and not self._ready
+        return not self._inflight and not self._suspicion.stepping and self._live.empty and self._backlog.empty
 
     @property
     def socket(self) -> socket.socket | None:
@@ -159,17 +183,71 @@ class Line:
         return pending is not None and pending() > 0
 
     def due(self, now: float) -> float:
-        """Seconds until `step` must be called although nothing happened on the socket, at most one."""
-        if self.state is State.UP and not self._inflight:
-            return 1.0
-        return min(1.0, max(0.0, self._due - now)) if self.state is State.DOWN else 0.5
+        """Seconds until `step` must be called although nothing happened on the socket."""
+        if self.state is State.DOWN:
+            return max(0.0, self._due - now)
+        if self.state is State.OPENING:
+            return self._limits.connect_timeout_s
+        if self.state is State.CONNECTING:
+            return 0.5
+        wait = self._route.endpoint.keepalive_s / 4
+        if self._inflight:
+            wait = min(wait, self._limits.ack_timeout_s / 4)
+        if not self._backlog.empty and len(self._inflight) < self._window:
+            wait = min(wait, self._allowance.wait(now))
+        # A file that could not be read just now is tried again.
+        return min(wait, 1.0) if not self._live.exhausted or self._suspicion.stepping else wait
 
     def woken(self) -> None:
         """State that the outbox has new rows."""
-        self._exhausted = False
+        self._live.exhausted = False
+
+    def reroute(self, route: Route) -> None:
+        """Go on under another identity, the same rows; the next step connects anew where it differs."""
+        if route.endpoint != self._route.endpoint:
+            self._lost = "new settings"
+        self._route = route
+
+    def wants_open(self, now: float) -> bool:
+        """Whether it is time to connect: `open` is to be called, on a thread that may wait."""
+        return self.state is State.DOWN and now >= self._due
+
+    def opening(self, now: float) -> None:
+        """State that `open` is on its way."""
+        self._now, self.state = now, State.OPENING
+
+    def open(self) -> Client | str:
+        """Connect, blocking, within the limit; safe on any thread.
+
+        Returns:
+            What `opened` takes: a client that awaits its CONNACK, or why there is none.
+        """
+        # A new client each time: paho's own queue must not outlive the connection, the outbox is the store.
+        endpoint = self._route.endpoint
+        try:
+            client = _client(endpoint, self._limits.connect_timeout_s)
+            client.on_connect = self._on_connect
+            client.on_disconnect = self._on_disconnect
+            client.on_publish = self._on_publish
+            # With this callback paho leaves writing to `step`, which writes a window at a time.
+            client.on_socket_register_write = lambda *_: None
+            client.connect(endpoint.host, endpoint.port, endpoint.keepalive_s)
+        except (OSError, ValueError) as error:
+            return f"cannot connect to {endpoint.host}:{endpoint.port}: {error}"
+        return client
+
+    def opened(self, outcome: Client | str, now: float) -> None:
+        """Take over what `open` gave."""
+        self._now, self._lost, self._blamable = now, None, False
+        if isinstance(outcome, str):
+            self._down(outcome)
+            return
+        self._client = outcome
+        self.state = State.CONNECTING
+        self._due = now + self._limits.connect_timeout_s
 
     def step(self, now: float, readable: bool) -> list[Row]:
-        """Do whatever can be done without waiting; only connecting blocks, within its limit.
+        """Do whatever can be done without waiting.
 
         Args:
             now: monotonic seconds.
@@ -179,15 +257,12 @@ class Line:
             Rows acknowledged in this step; they are being removed from the outbox.
         """
         self._now = now
-        if self._client is None:
-            if now < self._due:
-                return []
-            self._connect(now)
         client = self._client
         if client is not None:
             # Also when nothing is left to read: paho reads at most as many packets as are in flight.
             if readable:
                 self._read(client)
+                self._settle()
             if self.state is State.UP:
                 self._fill(client)
             if client.want_write():
@@ -197,43 +272,43 @@ class Line:
             if self._lost is not None or client.socket() is None:
                 self._down(self._lost or "connection lost")
         acknowledged, self._acknowledged = self._acknowledged, []
-        if acknowledged:
-            self.counters.acknowledged += len(acknowledged)
-            self._queue.remove(acknowledged)
         return acknowledged
+
+    def dismiss(self, device: str) -> None:
+        """Tell the server that a device has gone, where the route has a word for it."""
+        message = self._route.farewell(device)
+        if message is None or device not in self._greeted:
+            return
+        self._greeted.discard(device)
+        if self._client is not None and self.state is State.UP:
+            info = self._client.publish(message.topic, message.payload, qos=1)
+            if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._inflight[info.mid] = (message, self._now)
 
     def close(self) -> None:
         """Take leave of the server; what is unacknowledged stays in the outbox."""
         client, self._client = self._client, None
         if client is not None and client.socket() is not None:
+            if self.state is State.UP:
+                for device in sorted(self._greeted):
+                    if (message := self._route.farewell(device)) is not None:
+                        client.publish(message.topic, message.payload, qos=0)
             client.disconnect()
             client.loop_write()
-            _abandon(client)
+            abandon(client)
         self.state = State.DOWN
-
-    def _connect(self, now: float) -> None:
-        # A new client each time: paho's own queue must not outlive the connection, the outbox is the store.
-        endpoint = self._route.endpoint
-        self._lost = None
-        self.state = State.CONNECTING
-        try:
-            client = self._client = _client(endpoint, self._limits.connect_timeout_s)
-            client.on_connect = self._on_connect
-            client.on_disconnect = self._on_disconnect
-            client.on_publish = self._on_publish
-            # With this callback paho leaves writing to `step`, which writes a window at a time.
-            client.on_socket_register_write = lambda *_: None
-            client.connect(endpoint.host, endpoint.port, endpoint.keepalive_s)
-        except (OSError, ValueError) as error:
-            self._down(f"cannot connect to {endpoint.host}:{endpoint.port}: {error}")
-            return
-        self._due = now + self._limits.connect_timeout_s
 
     def _read(self, client: Client) -> None:
         try:
             client.loop_read()
         except _GARBAGE as error:
             self._lost = f"the peer does not speak MQTT: {error}"
+
+    def _settle(self) -> None:
+        """Take what was acknowledged off the outbox, before it is looked into again."""
+        if self._acknowledged:
+            self.counters.acknowledged += len(self._acknowledged)
+            self._queue.remove(self._acknowledged)
 
     def _on_connect(
         self, client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
@@ -245,70 +320,135 @@ class Line:
         receive_maximum = getattr(properties, "ReceiveMaximum", _UNLIMITED) if properties else _UNLIMITED
         self._window = min(self._limits.window, receive_maximum)
         self.state = State.UP
-        self._exhausted = False
+        self.reason = ""
+        self._suspicion.connected()
+        self._rewind()
         self.counters.connects += 1
-        self._listener(Connected(self.name))
+        self._listener(Connected(self.name, self._route.meter))
+
+    def _rewind(self) -> None:
+        """Begin again at what the outbox holds: it knows what is acknowledged."""
+        last = self._queue.last()
+        short = int(min(_SHORT_ROWS, self._limits.backlog_rows_per_s * _SHORT_S))
+        long = not math.isinf(self._limits.backlog_rows_per_s) and self._queue.waiting(self.name, short + 1) > short
+        self._backlog = Lane(0, last if long else 0)
+        self._live = Lane(last if long else 0, None)
 
     def _on_disconnect(
-        self, _client: Client, _data: object, _flags: DisconnectFlags, reason: ReasonCode, _properties: object
+        self, _client: Client, _data: object, flags: DisconnectFlags, reason: ReasonCode, _properties: object
     ) -> None:
-        self._lost = self._lost or f"connection lost: {reason}"
+        if self._lost is None:
+            self._lost = f"connection closed: {reason}"
+            self._blamable = not flags.is_disconnect_packet_from_server or reason.value in _CLOSED_FOR_MESSAGE
 
     def _on_publish(self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: object) -> None:
         message, _sent = self._inflight.pop(mid)
-        if reason.is_failure:
+        if reason.is_failure and message.rows:
             self._on_refusal(message, reason)
         else:
             self._failures = 0
             self._acknowledged.extend(message.rows)
+            stepping = self._suspicion.stepping
+            self._suspicion.acknowledged(message.rows)
+            if stepping and not self._suspicion.stepping:
+                self._rewind()
 
     def _on_refusal(self, message: Message, reason: ReasonCode) -> None:
         self.counters.refused += 1
-        key = message.rows[0].id
-        self._refused[key] = self._refused.get(key, 0) + 1
-        final = reason.value in _FINAL_REFUSALS or self._refused[key] >= self._limits.refusals
-        if not final:
-            # A new connection sends everything again in order; jumping the queue here would not keep it.
-            self._ready.appendleft(message)
-            self._lost = f"message refused: {reason}"
-        elif len(message.rows) > 1:
-            # One row spoils the others: each is sent by itself, and only the culprit stays behind.
-            singles = [item for row in message.rows for item in self._route.pack([row])]
-            self._ready.extendleft(item for item in reversed(singles) if isinstance(item, Message))
-        else:
-            self._refused.pop(key)
-            self._queue.quarantine(message.rows, str(reason))
+        already, self._lost = self._lost, self._lost or f"message refused: {reason}"
+        if already or reason.value == _NO_REFUSAL:
+            return
+        if not self._suspicion.stepping:
+            unacknowledged = [sent.rows for sent, _ in self._inflight.values() if sent.rows]
+            self._suspicion.step_through([message.rows, *unacknowledged])
+        self._blame(self._suspicion.refused(message.rows, reason.value in _FINAL_REFUSALS), str(reason))
+
+    def _blame(self, row: Row | None, reason: str) -> None:
+        if row is not None:
+            self._failures = 0
+            self._set_aside((row,), reason)
+
+    def _set_aside(self, rows: Sequence[Row], reason: str) -> None:
+        self.counters.quarantined += len(rows)
+        self._queue.quarantine(rows, reason)
 
     def _fill(self, client: Client) -> None:
+        if self._suspicion.stepping:
+            self._step_through(client)
+            return
         while self._lost is None and len(self._inflight) < self._window:
-            if not self._ready and not self._load():
+            if self._live.head(self._peek, self._pack):
+                lane = self._live
+            elif (
+                not self._backlog.empty
+                and not self._allowance.wait(self._now)
+                and self._backlog.head(self._peek, self._pack)
+            ):
+                lane = self._backlog
+            else:
                 return
-            message = self._ready.popleft()
-            try:
-                info = client.publish(message.topic, message.payload, qos=1)
-            except ValueError as error:
-                self._queue.quarantine(message.rows, str(error))
-                continue
-            if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._ready.appendleft(message)
+            message = lane.take()
+            if not self._send(client, message):
+                lane.put_back(message)
                 return
-            self._inflight[info.mid] = (message, self._now)
-            self.counters.published += len(message.rows)
+            if lane is self._backlog:
+                self._allowance.take(len(message.rows))
 
-    def _load(self) -> bool:
-        while not self._exhausted:
-            rows = self._queue.peek(self.name, self._cursor, _CHUNK_ROWS)
-            self._exhausted = len(rows) < _CHUNK_ROWS
-            if rows:
-                self._cursor = rows[-1].id
-                for item in self._route.pack(rows):
-                    if isinstance(item, Unsendable):
-                        self._queue.quarantine(item.rows, item.reason)
-                    else:
-                        self._ready.append(item)
-            if self._ready:
-                return True
-        return False
+    def _step_through(self, client: Client) -> None:
+        if self._inflight or self._lost is not None:
+            return
+        others = self._queue.peek(self.name, 0, _CONTROL_ROWS)
+        rows = self._suspicion.next(others.rows if others is not None else [])
+        if rows is not None:
+            for message in self._messages(rows):
+                self._send(client, message)
+
+    def _peek(self, after: int, limit: int, last: int | None) -> Page | None:
+        if last is None:
+            return self._queue.peek(self.name, after, limit)
+        return self._queue.peek(self.name, after, limit, last)
+
+    def _pack(self, page: Page) -> list[Message]:
+        return self._messages(page.rows)
+
+    def _messages(self, rows: Sequence[Row]) -> list[Message]:
+        messages: list[Message] = []
+        for item in self._route.pack(rows):
+            if isinstance(item, Unsendable):
+                self._set_aside(item.rows, item.reason)
+            else:
+                messages.append(item)
+        return messages
+
+    def _send(self, client: Client, message: Message) -> bool:
+        """Whether it is on its way, or out of it for good."""
+        if self._route.greets and not self._greet(client, message.rows):
+            return False
+        try:
+            info = client.publish(message.topic, message.payload, qos=1)
+        except ValueError as error:
+            self._set_aside(message.rows, str(error))
+            return True
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            return False
+        self._inflight[info.mid] = (message, self._now)
+        self.counters.published += len(message.rows)
+        return True
+
+    def _greet(self, client: Client, rows: Iterable[Row]) -> bool:
+        """Announce the devices that are new on this connection; False while the window has no room for it."""
+        for device in {row.device: None for row in rows}:
+            if device in self._greeted:
+                continue
+            hello = self._route.hello(device)
+            if len(self._inflight) < self._window:
+                info = client.publish(hello.topic, hello.payload, qos=1)
+                if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                    self._greeted.add(device)
+                    self._inflight[info.mid] = (hello, self._now)
+                    continue
+            return False
+        return len(self._inflight) < self._window
 
     def _check_time(self, now: float) -> None:
         if self.state is State.CONNECTING and now >= self._due:
@@ -321,17 +461,22 @@ class Line:
     def _down(self, reason: str) -> None:
         client, self._client = self._client, None
         if client is not None:
-            _abandon(client)
+            abandon(client)
+        unacknowledged = [message.rows for message, _ in self._inflight.values() if message.rows]
+        if self._blamable and self.state is State.UP:
+            self._blame(self._suspicion.closed(unacknowledged), f"the server closes the connection over it: {reason}")
+        elif not reason.startswith("message refused"):
+            self._suspicion.failed()
         self.state = State.DOWN
-        # Sent again in the order in which it was put, which is what keeps each meter's order.
-        again = [message for message, _ in self._inflight.values()]
-        self.counters.resent += sum(len(message.rows) for message in again)
-        self._ready = deque(sorted([*again, *self._ready], key=lambda message: message.rows[0].id))
+        self.reason = reason
+        # What is unacknowledged lies in the outbox: the next connection begins with the oldest of it.
+        self.counters.resent += sum(len(rows) for rows in unacknowledged)
         self._inflight.clear()
+        self._greeted.clear()
         self._failures += 1
         delay = full_jitter(self._failures, self._limits.backoff_first_s, self._limits.backoff_max_s, self._rng)
         self._due = self._now + delay
-        self._listener(Disconnected(self.name, reason, delay))
+        self._listener(Disconnected(self.name, reason, delay, self._route.meter))
 
 
 def _client(endpoint: Endpoint, connect_timeout_s: float) -> Client:
@@ -355,7 +500,8 @@ def _client(endpoint: Endpoint, connect_timeout_s: float) -> Client:
     return client
 
 
-def _abandon(client: Client) -> None:
+def abandon(client: Client) -> None:
+    """Drop a connection without a word."""
     client.on_disconnect = None
     client.on_publish = None
     connection = client.socket()

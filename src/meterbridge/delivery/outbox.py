@@ -10,14 +10,18 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from meterbridge.delivery.events import Dropped, Event, Listener, Quarantined, SetAside, StorageFailed, StorageRecovered
-from meterbridge.delivery.outbox_file import Limits, OutboxFile, Put, Reader, is_corrupt, open_file, set_aside
+from meterbridge.delivery.outbox_file import Limits, OutboxFile, Reader, Removal, is_corrupt, open_file, set_aside
 from meterbridge.delivery.row import Kind, Row
 from meterbridge.errors import DeliveryError
 from meterbridge.model import MeterId
 
 _BATCH_ROWS = 10_000
+_LAST = (1 << 63) - 1
+# How soon the writer notices what another process did to the file, seconds.
+_LOOK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +73,24 @@ class Ticket:
             self._future.set_result(committed)
 
 
+class Page(NamedTuple):
+    """What a peek found.
+
+    Args:
+        rows: oldest first.
+        last: id up to which the outbox was looked through.
+        complete: whether nothing that was asked for is left above `last` for now.
+    """
+
+    rows: list[Row]
+    last: int
+    complete: bool
+
+
 @dataclass(slots=True)
 class _Batch:
     ticket: Ticket
-    puts: list[Put] = field(default_factory=list)
+    puts: list[Row] = field(default_factory=list)
 
 
 def _resolve(batches: list[_Batch], committed: bool) -> None:
@@ -113,9 +131,14 @@ class Outbox:
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
         self._batches: deque[_Batch] = deque()
-        self._removals: list[Row] = []
+        self._removals: list[Removal] = []
+        # Acknowledged or refused, and still on disk until the next commit: not to be shown again.
+        self._gone: set[int] = set()
+        self._next_id = 1
+        self._visible = 0
         self._refusals: list[tuple[Row, str]] = []
         self._pending = 0
+        self._in_hand = 0
         self._committed = 0
         self._dropped: Counter[MeterId] = Counter()
         self._closing = False
@@ -124,7 +147,6 @@ class Outbox:
         self._wakers: dict[str, Callable[[], None]] = {}
         self._reading = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
-
         self._committing: list[_Batch] = []
         self._batch_rows = max(1, min(_BATCH_ROWS, limits.memory_rows // 10))
 
@@ -179,17 +201,20 @@ class Outbox:
         """
         if not -(1 << 63) <= ts < 1 << 63 or not (device.isascii() or _is_utf8(device)):
             raise DeliveryError(f"The outbox cannot hold device {device!a} at {ts}: not UTF-8, or beyond 64 bits.")
-        put = Put(meter, route, kind.value, device, ts, payload, self._clock_ms())
+        now = self._clock_ms()
         with self._changed:
             if self._closing:
                 raise DeliveryError("The outbox is closed: nothing can be put into it.")
+            row = Row(self._next_id, meter, route, kind.value, device, ts, payload, now)
+            self._next_id += 1
             if not self._batches or len(self._batches[-1].puts) >= self._batch_rows:
                 self._batches.append(_Batch(Ticket(self._loop.create_future())))
                 self._changed.notify()
             batch = self._batches[-1]
-            batch.puts.append(put)
+            batch.puts.append(row)
             self._pending += 1
-            if self._pending > self._limits.memory_rows:
+            # What is being written just now is older, so it would be the first to go; it is bounded by itself.
+            if self._pending - self._in_hand > self._limits.memory_rows:
                 self._shed()
         return batch.ticket
 
@@ -209,14 +234,51 @@ class Outbox:
         # The thread's last reports were queued on this loop before it ended: let them run.
         await asyncio.sleep(0)
 
-    def peek(self, route: str, after: int, limit: int) -> list[Row]:
-        """Oldest committed rows of a route with an id above `after`, at most `limit`; they stay."""
+    def peek(self, route: str, after: int, limit: int, last: int = _LAST) -> Page | None:
+        """Oldest rows of a route with an id above `after` and up to `last`, at most `limit`; they stay.
+
+        They are committed rows, and while the disk refuses those in memory too: publishing is then what saves them.
+
+        Returns:
+            None when the file could not be read just now.
+        """
         with self._reading:
             try:
-                return self._reader.peek(route, after, limit)
+                rows = self._reader.peek(route, after, limit, last)
             except sqlite3.Error as error:
                 self._suspect_if_corrupt(error)
-                return []
+                return None
+            complete = len(rows) < limit
+            with self._changed:
+                if complete and self._failing:
+                    rows += self._in_memory(route, rows[-1].id if rows else after, last, limit - len(rows))
+                reached = rows[-1].id if rows else after
+                if self._gone:
+                    rows = [row for row in rows if row.id not in self._gone]
+            return Page(rows, reached, complete)
+
+    def waiting(self, route: str, at_most: int) -> int:
+        """How many rows of a route are on disk, counted no further than `at_most`; 0 when the file cannot be read."""
+        with self._reading:
+            try:
+                return self._reader.waiting(route, at_most)
+            except sqlite3.Error as error:
+                self._suspect_if_corrupt(error)
+                return 0
+
+    def last(self) -> int:
+        """Highest id on disk so far, of any route."""
+        with self._changed:
+            return self._visible
+
+    def _in_memory(self, route: str, after: int, last: int, limit: int) -> list[Row]:
+        rows: list[Row] = []
+        for batch in (*self._committing, *self._batches):
+            if batch.puts[-1].id > after:
+                rows += [row for row in batch.puts if row.route == route and after < row.id <= last]
+            if len(rows) >= limit:
+                break
+        return rows[:limit]
 
     def oldest(self, route: str) -> int | None:
         """When the oldest row of a route was put, Unix milliseconds, or None when it has none."""
@@ -229,14 +291,18 @@ class Outbox:
 
     def remove(self, rows: Iterable[Row]) -> None:
         """Take acknowledged rows off, with the next group commit."""
+        removals = [Removal(row.id, len(row.payload)) for row in rows]
         with self._changed:
-            self._removals.extend(rows)
+            self._removals += removals
+            self._gone.update(removal.id for removal in removals)
             self._changed.notify()
 
     def quarantine(self, rows: Iterable[Row], error: str) -> None:
         """Put rows aside with the reason, with the next group commit."""
         with self._changed:
-            self._refusals.extend((row, error) for row in rows)
+            for row in rows:
+                self._refusals.append((row, error))
+                self._gone.add(row.id)
             self._changed.notify()
 
     def wake(self, route: str, waker: Callable[[], None] | None) -> None:
@@ -265,6 +331,8 @@ class Outbox:
             self._tell(SetAside(str(path), reason))
 
         self._file: OutboxFile = open_file(self._path, self._limits, self._clock_ms(), tell, next_id)
+        self._next_id = max(self._next_id, self._file.next_id)
+        self._visible = self._file.next_id - 1
         self._reader = Reader(self._path)
 
     def _tell(self, *events: Event) -> None:
@@ -302,23 +370,33 @@ class Outbox:
         self._tell(*losses.values())
 
     def _run(self) -> None:
-        started = -self._interval
+        started = looked = -self._interval
         while True:
             with self._changed:
-                # Wakes without work once in a while: the bound on age holds on an idle queue too.
-                self._changed.wait_for(self._has_work, timeout=60.0)
+                # Wakes without work now and then: for the bound on age, and for what other processes did.
+                self._changed.wait_for(self._has_work, timeout=_LOOK_S)
                 pause = self._retry if self._failing else self._interval
                 self._changed.wait_for(lambda: self._closing, timeout=max(0.0, started + pause - time.monotonic()))
+            claimed: list[Row] = []
+            if time.monotonic() - looked >= _LOOK_S:
+                looked, claimed = time.monotonic(), self._claimed()
+            with self._changed:
                 closing = self._closing
                 batches, self._batches = list(self._batches), deque()
                 removals, self._removals = self._removals, []
                 refusals, self._refusals = self._refusals, []
                 self._committing = batches
+                self._in_hand = sum(len(batch.puts) for batch in batches)
                 suspect, self._suspect = self._suspect, None
+                # Above all rows of this commit and below all of the next: readers go by id.
+                returned = [
+                    row._replace(id=self._next_id + index, at=self._clock_ms()) for index, row in enumerate(claimed)
+                ]
+                self._next_id += len(returned)
             started = time.monotonic()
             if suspect is not None:
                 self._replace_file(suspect)
-            self._commit(batches, removals, refusals)
+            self._commit(batches, removals, refusals, returned, [row.id for row in claimed])
             if closing:
                 self._end()
                 return
@@ -326,23 +404,50 @@ class Outbox:
     def _has_work(self) -> bool:
         return bool(self._closing or self._batches or self._removals or self._refusals or self._suspect)
 
-    def _commit(self, batches: list[_Batch], removals: list[Row], refusals: list[tuple[Row, str]]) -> None:
-        puts = [put for batch in batches for put in batch.puts]
+    def _claimed(self) -> list[Row]:
+        """Rows that `meterbridge outbox retry` freed, under the ids they had."""
         try:
-            dropped = self._file.write(puts, removals, refusals, self._clock_ms())
+            if self._file.changed_by_others():
+                self._file.recount()
+            return self._file.claimed(_BATCH_ROWS)
+        except sqlite3.Error:
+            # Whatever it is, the next commit meets it too.
+            return []
+
+    def _commit(
+        self,
+        batches: list[_Batch],
+        removals: list[Removal],
+        refusals: list[tuple[Row, str]],
+        returned: list[Row],
+        freed: list[int],
+    ) -> None:
+        with self._changed:
+            # Published from memory while the disk refused, and acknowledged: no need to write them any more.
+            early = self._gone if self._failing else ()
+            puts = [row for batch in batches for row in batch.puts if row.id not in early]
+        taken = sum(len(batch.puts) for batch in batches)
+        puts += returned
+        last = puts[-1].id if puts else 0
+        try:
+            dropped = self._file.write(puts, removals, refusals, self._clock_ms(), freed)
         except sqlite3.Error as error:
             if is_corrupt(error):
                 self._replace_file(str(error))
             self._put_back(batches, removals, refusals, str(error))
             return
-        with self._changed:
-            self._committing = []
-            self._pending -= len(puts)
-            self._committed += len(puts)
+        with self._reading, self._changed:
+            # Under the readers' lock: what they saw before this commit they filter by what was gone before it.
+            self._gone.difference_update(removal.id for removal in removals)
+            self._gone.difference_update(row.id for row, _ in refusals)
+            self._committing, self._in_hand = [], 0
+            self._visible = max(self._visible, last)
+            self._pending -= taken
+            self._committed += taken
             for loss in dropped:
                 self._dropped[loss.meter] += loss.rows
             recovered, self._failing = self._failing, False
-            wakers = [self._wakers[route] for route in {put.route for put in puts} if route in self._wakers]
+            wakers = self._wakers_of({put.route for put in puts})
         if batches:
             self._on_loop(lambda: _resolve(batches, True))
         for waker in wakers:
@@ -353,25 +458,55 @@ class Outbox:
             *([StorageRecovered()] if recovered else []),
         )
 
+    def _wakers_of(self, routes: set[str]) -> list[Callable[[], None]]:
+        return [self._wakers[route] for route in routes if route in self._wakers]
+
     def _put_back(
-        self, batches: list[_Batch], removals: list[Row], refusals: list[tuple[Row, str]], reason: str
+        self, batches: list[_Batch], removals: list[Removal], refusals: list[tuple[Row, str]], reason: str
     ) -> None:
+        freed = True
         try:
             # Deleting frees pages: on a file that may not grow it can succeed where adding does not.
             self._file.write([], removals, [], self._clock_ms())
-            removals = []
         except sqlite3.Error:
-            pass
-        with self._changed:
-            self._committing = []
+            freed = False
+        with self._reading, self._changed:
+            self._committing, self._in_hand = [], 0
             self._batches.extendleft(reversed(batches))
-            self._removals[:0] = removals
+            if not freed:
+                self._removals[:0] = removals
             self._refusals[:0] = refusals
+            self._forget_published()
+            if freed:
+                self._gone.difference_update(removal.id for removal in removals)
             first, self._failing = not self._failing, True
             while self._pending > self._limits.memory_rows and len(self._batches) > 1:
                 self._shed()
+            wakers = self._wakers_of({row.route for batch in self._batches for row in batch.puts})
+        for waker in wakers:
+            waker()
         if first:
             self._tell(StorageFailed(reason))
+
+    def _forget_published(self) -> None:
+        """Let go of rows in memory that were published without ever being on disk; the caller holds the lock."""
+        published: set[int] = set()
+        done: list[_Batch] = []
+        for batch in self._batches:
+            kept = [row for row in batch.puts if row.id not in self._gone]
+            if len(kept) < len(batch.puts):
+                published.update(row.id for row in batch.puts if row.id in self._gone)
+                batch.puts = kept
+            if not kept:
+                done.append(batch)
+        if not published:
+            return
+        quarantined = {row.id for row, _ in self._refusals}
+        self._pending -= len(published)
+        self._gone -= published - quarantined
+        self._removals = [removal for removal in self._removals if removal.id not in published]
+        self._batches = deque(batch for batch in self._batches if batch.puts)
+        self._on_loop(lambda: _resolve(done, True))
 
     def _replace_file(self, reason: str) -> None:
         with self._reading:

@@ -21,20 +21,16 @@ CREATE INDEX IF NOT EXISTS outbox_by_route ON outbox (route, id);
 CREATE TABLE IF NOT EXISTS quarantine (
     id INTEGER PRIMARY KEY, meter INTEGER NOT NULL, route TEXT NOT NULL, kind TEXT NOT NULL, device TEXT NOT NULL,
     ts INTEGER NOT NULL, payload BLOB NOT NULL, at INTEGER NOT NULL, error TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS retry (id INTEGER PRIMARY KEY);
 """
 CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-class Put(NamedTuple):
-    """A row before it has its id."""
+class Removal(NamedTuple):
+    """An acknowledged row, without its payload: thousands wait while the disk is full."""
 
-    meter: MeterId
-    route: str
-    kind: str
-    device: str
-    ts: int
-    payload: bytes
-    at: int
+    id: int
+    octets: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,30 +100,59 @@ class OutboxFile:
                 error = sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
                 error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
                 raise error
-            self.rows, self.octets = self._count()
+            self.recount()
             (last,) = self._db.execute(
                 "SELECT max(coalesce((SELECT max(id) FROM outbox), 0), coalesce((SELECT max(id) FROM quarantine), 0))"
             ).fetchone()
-            (self.quarantined,) = self._db.execute("SELECT count(*) FROM quarantine").fetchone()
+            self._version = self._data_version()
         except sqlite3.Error:
             self._db.close()
             raise
         self.next_id = max(next_id, last + 1)
+
+    def recount(self) -> None:
+        """Count what the file holds."""
+        self.rows, self.octets = self._count()
+        (self.quarantined,) = self._db.execute("SELECT count(*) FROM quarantine").fetchone()
+
+    def changed_by_others(self) -> bool:
+        """Whether another process wrote to the file since the last call."""
+        before, self._version = self._version, self._data_version()
+        return before != self._version
+
+    def claimed(self, limit: int) -> list[Row]:
+        """Quarantined rows that somebody wants sent again, oldest first, under the ids they had."""
+        found = self._db.execute(
+            "SELECT id, meter, route, kind, device, ts, payload, at FROM quarantine"
+            " WHERE id IN (SELECT id FROM retry) ORDER BY id LIMIT ?",
+            (limit,),
+        )
+        return list(map(Row._make, found.fetchall()))
+
+    def _data_version(self) -> int:
+        (version,) = self._db.execute("PRAGMA data_version").fetchone()
+        return int(version)
 
     def close(self) -> None:
         """Close the file; its WAL is folded in."""
         self._db.close()
 
     def write(
-        self, puts: Sequence[Put], removals: Sequence[Row], refusals: Sequence[tuple[Row, str]], now_ms: int
+        self,
+        puts: Sequence[Row],
+        removals: Sequence[Removal],
+        refusals: Sequence[tuple[Row, str]],
+        now_ms: int,
+        freed: Sequence[int] = (),
     ) -> list[Dropped]:
         """Apply one group commit: it is on disk, whole, when this returns.
 
         Args:
-            puts: to add, in order.
+            puts: to add, in order, their ids above all that were there before.
             removals: acknowledged rows.
             refusals: rows to quarantine, each with its error.
             now_ms: Unix milliseconds, for the bound on age.
+            freed: ids that leave quarantine; their rows are among `puts` under new ids.
 
         Returns:
             What the bounds cost, by meter and reason.
@@ -135,37 +160,37 @@ class OutboxFile:
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
-            rows, octets = self._remove([*removals, *(row for row, _ in refusals)])
+            rows, octets = self._remove([*removals, *(Removal(row.id, len(row.payload)) for row, _ in refusals)])
             if refusals:
                 db.executemany(
                     "INSERT OR REPLACE INTO quarantine VALUES (?,?,?,?,?,?,?,?,?)",
                     [(*row, error) for row, error in refusals],
                 )
+            if freed:
+                db.executemany("DELETE FROM quarantine WHERE id = ?", [(number,) for number in freed])
+                db.execute("DELETE FROM retry WHERE id NOT IN (SELECT id FROM quarantine)")
             if puts:
-                db.executemany(
-                    "INSERT INTO outbox VALUES (?,?,?,?,?,?,?,?)",
-                    [(number, *put) for number, put in enumerate(puts, self.next_id)],
-                )
+                db.executemany("INSERT INTO outbox VALUES (?,?,?,?,?,?,?,?)", puts)
                 rows += len(puts)
                 octets += sum(len(put.payload) for put in puts)
             rows, octets, dropped = self._bound(rows, octets, now_ms)
-            (quarantined,) = db.execute("SELECT count(*) FROM quarantine").fetchone() if refusals else (None,)
+            moved = bool(refusals or freed)
+            (quarantined,) = db.execute("SELECT count(*) FROM quarantine").fetchone() if moved else (self.quarantined,)
             db.execute("COMMIT")
         except sqlite3.Error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
-        self.rows, self.octets = rows, octets
-        self.next_id += len(puts)
-        if quarantined is not None:
-            self.quarantined = quarantined
+        self.rows, self.octets, self.quarantined = rows, octets, quarantined
+        if puts:
+            self.next_id = puts[-1].id + 1
         return dropped
 
     def _count(self) -> tuple[int, int]:
         rows, octets = self._db.execute("SELECT count(*), coalesce(sum(length(payload)), 0) FROM outbox").fetchone()
         return rows, octets
 
-    def _remove(self, removals: Sequence[Row]) -> tuple[int, int]:
+    def _remove(self, removals: Sequence[Removal]) -> tuple[int, int]:
         if not removals:
             return self.rows, self.octets
         cursor = self._db.executemany(
@@ -174,7 +199,7 @@ class OutboxFile:
         if cursor.rowcount != len(removals):
             # Some had already gone over a bound, or were acknowledged twice: count again rather than drift.
             return self._count()
-        return self.rows - len(removals), self.octets - sum(len(row.payload) for row in removals)
+        return self.rows - len(removals), self.octets - sum(row.octets for row in removals)
 
     def _bound(self, rows: int, octets: int, now_ms: int) -> tuple[int, int, list[Dropped]]:
         oldest_allowed = now_ms - int(self._limits.age_s * 1000)
@@ -210,14 +235,21 @@ class Reader:
         """Close the file."""
         self._db.close()
 
-    def peek(self, route: str, after: int, limit: int) -> list[Row]:
-        """Oldest rows of a route with an id above `after`, at most `limit`."""
+    def peek(self, route: str, after: int, limit: int, last: int) -> list[Row]:
+        """Oldest rows of a route with an id above `after` and up to `last`, at most `limit`."""
         found = self._db.execute(
             "SELECT id, meter, route, kind, device, ts, payload, at FROM outbox"
-            " WHERE route = ? AND id > ? ORDER BY id LIMIT ?",
-            (route, after, limit),
+            " WHERE route = ? AND id > ? AND id <= ? ORDER BY id LIMIT ?",
+            (route, after, last, limit),
         )
         return list(map(Row._make, found.fetchall()))
+
+    def waiting(self, route: str, at_most: int) -> int:
+        """How many rows a route has, counted no further than `at_most`."""
+        (count,) = self._db.execute(
+            "SELECT count(*) FROM (SELECT 1 FROM outbox WHERE route = ? LIMIT ?)", (route, at_most)
+        ).fetchone()
+        return int(count)
 
     def oldest(self, route: str) -> int | None:
         """When the oldest row of a route was put, Unix milliseconds, or None."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from meterbridge.delivery.row import Row
 from meterbridge.errors import ConfigurationError
+from meterbridge.model import MeterId
 
 MAX_TOPIC_OCTETS = 65_535
 
@@ -84,8 +85,22 @@ class Route(Protocol):
     def endpoint(self) -> Endpoint:
         """Whom to connect to."""
 
+    @property
+    def meter(self) -> MeterId | None:
+        """Whose it is; None for one that many share."""
+
+    @property
+    def greets(self) -> bool:
+        """Whether a device is announced on a connection before its first row."""
+
     def pack(self, rows: Sequence[Row]) -> list[Message | Unsendable]:
-        """Turn rows into messages: each row in exactly one, order of each meter kept."""
+        """Turn rows into messages: each row in exactly one, order of each meter's readings kept."""
+
+    def hello(self, device: str) -> Message:
+        """Announces a device; has no rows. Asked for only of a route that greets."""
+
+    def farewell(self, device: str) -> Message | None:
+        """Says that a device has gone; None where there is no word for it."""
 
 
 def check_device_name(name: str) -> str:
@@ -118,20 +133,21 @@ class BrokerRoute:
         endpoint: the broker.
     """
 
+    greets = False
+    meter: MeterId | None = None
+
     def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-        self._name = broker_route_name(endpoint.host, endpoint.port)
+        self.endpoint = endpoint
+        self.name = broker_route_name(endpoint.host, endpoint.port)
         self._topics: dict[tuple[str, str], str] = {}
 
-    @property
-    def name(self) -> str:
-        """`broker:host:port`."""
-        return self._name
+    def hello(self, device: str) -> Message:
+        """Never asked for."""
+        raise NotImplementedError
 
-    @property
-    def endpoint(self) -> Endpoint:
-        """The broker."""
-        return self._endpoint
+    def farewell(self, device: str) -> Message | None:
+        """A broker knows no devices."""
+        return None
 
     def pack(self, rows: Sequence[Row]) -> list[Message | Unsendable]:
         """One message a row, in order."""

@@ -1,5 +1,5 @@
 """ThingsBoard's side: its JSON."""
 
-from meterbridge.thingsboard.payload import MAX_OCTETS, attributes, gateway_telemetry, telemetry
+from meterbridge.thingsboard.payload import attributes, telemetry
 
-__all__ = ["MAX_OCTETS", "attributes", "gateway_telemetry", "telemetry"]
+__all__ = ["attributes", "telemetry"]

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from meterbridge.model import Meter, Reading
-
-MAX_OCTETS = 65_536
-"""Largest message ThingsBoard takes."""
 
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
@@ -60,41 +56,3 @@ def attributes(meter: Meter, firmware_version: str | None, last_connection: int 
         moment = datetime.fromtimestamp(last_connection / 1000, UTC)
         values["last_connection"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
     return _dumps(values).encode("utf-8", "replace")
-
-
-def gateway_telemetry(
-    readings: Iterable[tuple[str, bytes]], max_octets: int = MAX_OCTETS
-) -> Iterator[tuple[bytes, int]]:
-    """Pack encoded readings of many devices as `{name: [reading, …], …}`, the form of the gateway API.
-
-    The readings are spliced, not decoded: packing must cost less than what it saves.
-
-    Args:
-        readings: device name and its `telemetry` octets, in order.
-        max_octets: bound on one message. A single reading above it still makes a message of its own.
-
-    Yields:
-        Messages, each with the number of readings it took from the front of the rest.
-    """
-    names: dict[str, bytes] = {}
-    devices: dict[str, list[bytes]] = {}
-    size, count = 2, 0
-    for device, payload in readings:
-        name = names.get(device)
-        if name is None:
-            name = names[device] = _dumps(device).encode("utf-8", "replace")
-        # A known device costs its comma; a new one its name, colon, brackets and comma.
-        cost = len(payload) + (1 if device in devices else len(name) + 4)
-        if count and size + cost > max_octets:
-            yield _message(names, devices), count
-            devices, size, count = {}, 2, 0
-            cost = len(payload) + len(name) + 4
-        devices.setdefault(device, []).append(payload)
-        size += cost
-        count += 1
-    if count:
-        yield _message(names, devices), count
-
-
-def _message(names: dict[str, bytes], devices: dict[str, list[bytes]]) -> bytes:
-    return b"{" + b",".join([names[d] + b":[" + b",".join(p) + b"]" for d, p in devices.items()]) + b"}"

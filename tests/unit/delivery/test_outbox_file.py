@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from meterbridge.delivery.events import Dropped
-from meterbridge.delivery.outbox_file import Limits, OutboxFile, Put, Reader, open_file
+from meterbridge.delivery.outbox_file import Limits, OutboxFile, Reader, Removal, open_file
+from meterbridge.delivery.row import Row
 from meterbridge.errors import DeliveryError
 from meterbridge.model import MeterId
 
+LAST = (1 << 63) - 1
+_ids = itertools.count(1)
 
-def put(meter: int, ts: int, *, route: str = "r", at: int = 0, payload: bytes = b"12345678") -> Put:
-    return Put(MeterId(meter), route, "telemetry", f"m{meter}", ts, payload, at)
+
+def put(meter: int, ts: int, *, route: str = "r", at: int = 0, payload: bytes = b"12345678") -> Row:
+    return Row(next(_ids), MeterId(meter), route, "telemetry", f"m{meter}", ts, payload, at)
+
+
+def removal(row: Row) -> Removal:
+    return Removal(row.id, len(row.payload))
 
 
 @pytest.fixture
@@ -32,11 +41,11 @@ def reader(path: Path) -> Iterator[Reader]:
 def test_rows_of_a_route_come_back_in_order_until_removed(path: Path, reader: Reader) -> None:
     file = OutboxFile(path, Limits())
     file.write([put(1, 10), put(2, 11, route="other"), put(1, 12)], [], [], 0)
-    rows = reader.peek("r", 0, 10)
+    rows = reader.peek("r", 0, 10, LAST)
     assert [row.ts for row in rows] == [10, 12]
-    assert reader.peek("r", rows[0].id, 10) == rows[1:]
-    file.write([], rows[:1], [], 0)
-    assert reader.peek("r", 0, 10) == rows[1:]
+    assert reader.peek("r", rows[0].id, 10, LAST) == rows[1:]
+    file.write([], [removal(rows[0])], [], 0)
+    assert reader.peek("r", 0, 10, LAST) == rows[1:]
     assert (file.rows, file.octets) == (2, 16)
     file.close()
 
@@ -44,10 +53,10 @@ def test_rows_of_a_route_come_back_in_order_until_removed(path: Path, reader: Re
 def test_an_id_is_not_given_twice_while_the_process_lives(path: Path, reader: Reader) -> None:
     file = OutboxFile(path, Limits())
     file.write([put(1, 1)], [], [], 0)
-    (first,) = reader.peek("r", 0, 10)
-    file.write([], [first], [], 0)
+    (first,) = reader.peek("r", 0, 10, LAST)
+    file.write([], [removal(first)], [], 0)
     file.write([put(1, 2)], [], [], 0)
-    assert [row.ts for row in reader.peek("r", first.id, 10)] == [2]
+    assert [row.ts for row in reader.peek("r", first.id, 10, LAST)] == [2]
     file.close()
 
 
@@ -69,7 +78,7 @@ def test_past_a_bound_the_oldest_go_and_are_counted_by_meter(
         Dropped(MeterId(1), 2, 10, reason),
         Dropped(MeterId(2), 1, 11, reason),
     ]
-    assert [row.ts for row in reader.peek("r", 0, 10)] == [13, 14]
+    assert [row.ts for row in reader.peek("r", 0, 10, LAST)] == [13, 14]
     assert (file.rows, file.octets) == (2, 16)
     file.close()
 
@@ -77,9 +86,9 @@ def test_past_a_bound_the_oldest_go_and_are_counted_by_meter(
 def test_a_row_dropped_and_then_acknowledged_does_not_upset_the_counts(path: Path, reader: Reader) -> None:
     file = OutboxFile(path, Limits(rows=1))
     file.write([put(1, 1)], [], [], 0)
-    (row,) = reader.peek("r", 0, 10)
+    (row,) = reader.peek("r", 0, 10, LAST)
     file.write([put(1, 2)], [], [], 0)
-    file.write([], [row, row], [], 0)
+    file.write([], [removal(row), removal(row)], [], 0)
     assert (file.rows, file.octets) == (1, 8)
     file.close()
 
@@ -87,9 +96,9 @@ def test_a_row_dropped_and_then_acknowledged_does_not_upset_the_counts(path: Pat
 def test_quarantine_takes_a_row_out_of_the_way_and_survives(path: Path, reader: Reader) -> None:
     file = OutboxFile(path, Limits())
     file.write([put(1, 1), put(1, 2)], [], [], 0)
-    rows = reader.peek("r", 0, 10)
+    rows = reader.peek("r", 0, 10, LAST)
     file.write([], [], [(rows[1], "refused")], 0)
-    assert reader.peek("r", 0, 10) == rows[:1]
+    assert reader.peek("r", 0, 10, LAST) == rows[:1]
     file.close()
     again = OutboxFile(path, Limits())
     assert (again.rows, again.quarantined) == (1, 1)

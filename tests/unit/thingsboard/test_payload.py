@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterbridge.model import Meter, MeterId, Quantity, Reading
-from meterbridge.thingsboard import attributes, gateway_telemetry, telemetry
+from meterbridge.thingsboard import attributes, telemetry
 
 
 def reading(**values: object) -> Reading:
@@ -56,24 +56,3 @@ def test_attributes_are_the_specifications() -> None:
         "last_connection": "2025-11-11T10:30:00Z",
     }
     assert set(json.loads(attributes(meter, None, None))) == {"meter_name", "ip_address", "port", "client_sap"}
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from(["a", 'quote"', "é", "long" * 20]), st.integers(0, 10**12)), max_size=60),
-    st.integers(60, 700),
-)
-def test_packing_keeps_every_reading_in_order_within_the_bound(points: list[tuple[str, int]], bound: int) -> None:
-    readings = [
-        (device, telemetry(Reading(MeterId(1), ts, {"x": Quantity(1, None, "")})) or b"") for device, ts in points
-    ]
-    got: dict[str, list[int]] = {}
-    taken = 0
-    for message, count in gateway_telemetry(readings, bound):
-        assert len(message) <= bound or count == 1
-        content = json.loads(message)
-        assert sum(map(len, content.values())) == count
-        taken += count
-        for device, items in content.items():
-            got.setdefault(device, []).extend(item["ts"] for item in items)
-    assert taken == len(points)
-    assert got == {d: [ts for device, ts in points if device == d] for d, _ in points}

@@ -1,0 +1,181 @@
+"""Which alarms what happened in delivery opens, and when they are over. Pure: time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from meterbridge.delivery.events import (
+    Connected,
+    Disconnected,
+    Dropped,
+    Event,
+    Quarantined,
+    SetAside,
+    StorageFailed,
+    StorageRecovered,
+)
+from meterbridge.delivery.outbox import OutboxStats
+from meterbridge.delivery.publisher import PublisherStats
+from meterbridge.model import MeterId
+from meterbridge.store import Severity
+
+OUTBOX_BOUND = "outbox_bound"
+OUTBOX_DISK = "outbox_disk"
+OUTBOX_CORRUPT = "outbox_corrupt"
+QUARANTINED = "delivery_quarantined"
+ROUTE_DOWN = "route_down"
+BACKLOG = "delivery_backlog"
+
+_CALM_S = 300.0
+
+
+class Desk(Protocol):
+    """Where alarms are opened and resolved."""
+
+    def raise_alarm(self, meter: MeterId | None, type_: str, severity: Severity, message: str) -> None:
+        """Open an alarm, or tell an open one anew."""
+
+    def resolve(self, meter: MeterId | None, type_: str) -> None:
+        """Close it, if it is open."""
+
+
+class DeliveryAlarms:
+    """Keeps what must be remembered between an alarm's beginning and its end.
+
+    Args:
+        desk: where they go.
+        down_after_s: how long a route must be down.
+        backlog_s: how old the oldest row of a route may become.
+    """
+
+    def __init__(self, desk: Desk, down_after_s: float, backlog_s: float) -> None:
+        self._desk = desk
+        self._down_after = down_after_s
+        self._backlog = backlog_s
+        self._losses: dict[MeterId, tuple[int, int, float]] = {}
+        self._down: dict[str, tuple[float, str, MeterId | None]] = {}
+        self._raised: set[tuple[MeterId | None, str]] = set()
+        self._quarantined: dict[MeterId, int] = {}
+        self._aside: Path | None = None
+
+    def adopt(self, opened: Iterable[tuple[MeterId | None, str]], now: float) -> None:
+        """Take over what an earlier run left open: it ends as if this run had opened it; `now` in Unix seconds."""
+        for meter, type_ in opened:
+            if type_ == OUTBOX_BOUND and meter is not None:
+                self._losses[meter] = (0, round(now * 1000), now)
+            elif type_ == QUARANTINED and meter is not None:
+                self._quarantined[meter] = 0
+            elif type_ == OUTBOX_DISK:
+                self._resolve(meter, type_)
+            elif type_ in (ROUTE_DOWN, BACKLOG):
+                self._raised.add((meter, type_))
+
+    def happened(self, event: Event, now: float) -> None:
+        """Take note of an event; `now` in Unix seconds."""
+        match event:
+            case Dropped(meter, rows, since, reason):
+                known, first, _ = self._losses.get(meter, (0, since, now))
+                self._losses[meter] = (known + rows, min(first, since), now)
+                self._raise(
+                    meter,
+                    OUTBOX_BOUND,
+                    Severity.CRITICAL,
+                    f"{known + rows} readings since {_date(min(first, since))} were given up before their delivery:"
+                    f" {_BOUNDS[reason]}.",
+                )
+            case StorageFailed(reason):
+                self._raise(
+                    None,
+                    OUTBOX_DISK,
+                    Severity.CRITICAL,
+                    f"The outbox cannot be written ({reason}): readings are kept in memory, and published from there.",
+                )
+            case StorageRecovered():
+                self._resolve(None, OUTBOX_DISK)
+            case SetAside(path, reason):
+                self._aside = Path(path)
+                self._raise(
+                    None,
+                    OUTBOX_CORRUPT,
+                    Severity.CRITICAL,
+                    f"The outbox was damaged ({reason}) and begun anew; the damaged file is {path}.",
+                )
+            case Quarantined(meter, device, rows, reason):
+                count = self._quarantined[meter] = self._quarantined.get(meter, 0) + rows
+                self._raise(
+                    meter,
+                    QUARANTINED,
+                    Severity.WARNING,
+                    f"{count} messages of device {device!r} are not taken and lie in quarantine: {reason}.",
+                )
+            case Disconnected(route, reason, _, meter):
+                down_since = self._down.get(route, (now, "", None))[0]
+                self._down[route] = (down_since, reason, meter)
+            case Connected(route, meter):
+                self._down.pop(route, None)
+
+    def look(self, outbox: OutboxStats, routes: Iterable[PublisherStats], now: float) -> None:
+        """Open and resolve what depends on time; now and then, `now` in Unix seconds."""
+        for meter, (_, _, last) in list(self._losses.items()):
+            if now - last >= _CALM_S:
+                del self._losses[meter]
+                self._resolve(meter, OUTBOX_BOUND)
+        if self._aside is not None and not self._aside.exists():
+            self._aside = None
+            self._resolve(None, OUTBOX_CORRUPT)
+        if outbox.quarantined == 0:
+            for meter in self._quarantined:
+                self._resolve(meter, QUARANTINED)
+            self._quarantined.clear()
+        self._by_meter(
+            ROUTE_DOWN,
+            Severity.CRITICAL,
+            [
+                (meter, f"{route} is down since {_date(since * 1000)}: {reason}.")
+                for route, (since, reason, meter) in sorted(self._down.items())
+                if now - since >= self._down_after
+            ],
+        )
+        self._by_meter(
+            BACKLOG,
+            Severity.WARNING,
+            [
+                (route.meter, f"The oldest reading for {route.route} has waited since {_date(route.oldest_at)}.")
+                for route in routes
+                if route.oldest_at is not None and now - route.oldest_at / 1000 >= self._backlog
+            ],
+        )
+
+    def _by_meter(self, type_: str, severity: Severity, troubles: list[tuple[MeterId | None, str]]) -> None:
+        messages: dict[MeterId | None, list[str]] = {}
+        for meter, message in troubles:
+            messages.setdefault(meter, []).append(message)
+        for meter, lines in messages.items():
+            self._raise(meter, type_, severity, " ".join(lines))
+        for meter, raised in list(self._raised):
+            if raised == type_ and meter not in messages:
+                self._resolve(meter, type_)
+
+    def _raise(self, meter: MeterId | None, type_: str, severity: Severity, message: str) -> None:
+        self._raised.add((meter, type_))
+        self._desk.raise_alarm(meter, type_, severity, message)
+
+    def _resolve(self, meter: MeterId | None, type_: str) -> None:
+        self._raised.discard((meter, type_))
+        self._desk.resolve(meter, type_)
+
+
+_BOUNDS = {
+    "rows": "the outbox is at its bound of rows",
+    "octets": "the outbox is at its bound of octets",
+    "age": "they were older than the outbox keeps",
+    "storage": "the disk refused them and memory was full",
+}
+
+
+def _date(ms: float) -> str:
+    moment = datetime.fromtimestamp(ms / 1000, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,124 @@
+"""Which route a meter's readings take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from meterbridge.delivery.routes import BrokerRoute, Endpoint, Route, Tls, check_device_name
+from meterbridge.delivery.thingsboard_routes import DeviceRoute, GatewayRoute
+from meterbridge.errors import ConfigurationError
+from meterbridge.model import Meter, MeterId
+
+
+@dataclass(frozen=True, slots=True)
+class RouteSettings:
+    """What all routes have in common.
+
+    Args:
+        gateway_token: access token of the gateway device; None means that meters without a token of their own go
+            through a broker. Never shown by repr.
+        device_type: device profile that the gateway route announces.
+        client_id_prefix: client identifiers begin with it.
+        username: at a broker that asks for one.
+        password: at a broker that asks for one. Never shown by repr.
+        version: 4 for MQTT 3.1.1, 5 for MQTT 5.
+        tls: None for plain TCP.
+        keepalive_s: seconds between pings.
+    """
+
+    gateway_token: str | None = field(default=None, repr=False)
+    device_type: str = "dlms-meter"
+    client_id_prefix: str = "meterbridge"
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    version: int = 4
+    tls: Tls | None = None
+    keepalive_s: int = 60
+
+
+class RouteBook:
+    """Chooses: a meter with a token of its own takes the device route, the others the gateway or the broker route.
+
+    Args:
+        settings: what all routes have in common.
+        is_present: whether a meter is still there; a token is free again when its meter has gone.
+    """
+
+    def __init__(self, settings: RouteSettings, is_present: Callable[[MeterId], bool]) -> None:
+        self._settings = settings
+        self._is_present = is_present
+        self._shared: dict[str, Route] = {}
+        self._holders: dict[tuple[str, int, str], Meter] = {}
+        self._keys: dict[MeterId, tuple[str, int, str]] = {}
+        self._names: dict[MeterId, str] = {}
+
+    def route_for(self, meter: Meter) -> Route:
+        """The route of a meter, as it is configured now.
+
+        Raises:
+            ConfigurationError: its device name fits no topic, or another meter has the same token.
+        """
+        check_device_name(meter.device_name)
+        if meter.tb_token is None:
+            self._release(meter.id)
+            route = self._shared_route(meter)
+        else:
+            route = self._own_route(meter, meter.tb_token)
+        self._names[meter.id] = route.name
+        return route
+
+    def name_of(self, meter: MeterId) -> str:
+        """Name of the route that `route_for` gave last."""
+        return self._names[meter]
+
+    def forget(self, meter: MeterId) -> str | None:
+        """Free what a meter held; the name of its own route, where it had one to itself."""
+        self._release(meter)
+        name = self._names.pop(meter, None)
+        return None if name in self._shared else name
+
+    def _release(self, meter: MeterId) -> None:
+        key = self._keys.pop(meter, None)
+        if key is not None and self._holders[key].id == meter:
+            del self._holders[key]
+
+    def _shared_route(self, meter: Meter) -> Route:
+        settings = self._settings
+        endpoint = self._endpoint(meter.tb_host, meter.tb_port, f"{meter.tb_host}-{meter.tb_port}")
+        route: Route
+        if settings.gateway_token is None:
+            route = BrokerRoute(endpoint)
+        else:
+            gateway = self._endpoint(
+                meter.tb_host, meter.tb_port, f"gateway-{meter.tb_host}-{meter.tb_port}", settings.gateway_token
+            )
+            route = GatewayRoute(gateway, settings.device_type)
+        return self._shared.setdefault(route.name, route)
+
+    def _own_route(self, meter: Meter, token: str) -> Route:
+        key = (meter.tb_host, meter.tb_port, token)
+        holder = self._holders.get(key)
+        if holder is not None and holder.id != meter.id and self._is_present(holder.id):
+            raise ConfigurationError(
+                f"Meters {holder.name!r} and {meter.name!r} have the same tb_token: ThingsBoard would throw each out"
+                f" for the other, so {meter.name!r} is not started."
+            )
+        if token == self._settings.gateway_token:
+            raise ConfigurationError(f"Meter {meter.name!r} has the gateway's token as its tb_token.")
+        self._release(meter.id)
+        self._holders[key], self._keys[meter.id] = meter, key
+        return DeviceRoute(self._endpoint(meter.tb_host, meter.tb_port, f"device-{meter.id}", token), meter.id)
+
+    def _endpoint(self, host: str, port: int, client: str, token: str | None = None) -> Endpoint:
+        settings = self._settings
+        return Endpoint(
+            host,
+            port,
+            f"{settings.client_id_prefix}-{client}",
+            settings.username if token is None else token,
+            settings.password if token is None else None,
+            settings.version,
+            settings.tls,
+            settings.keepalive_s,
+        )
