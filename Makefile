@@ -44,8 +44,10 @@ fuzz: ## the hypothesis tests with many more examples
 	@tools/venv.sh test
 	@exec $(PY) -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile fuzz --timeout 0 $(ARGS)
 
-soak: ## the demo for DURATION seconds (3600), unattended; fails if one reading is lost
-	@tools/venv.sh demo
+soak: ## 3 min of chaos on 200 meters, then the demo for DURATION seconds (3600); fails if one reading is lost
+	@tools/venv.sh test
+	@tools/debian.sh $(TEST_PACKAGES)
+	@CHAOS_METERS=200 CHAOS_SECONDS=180 $(PY) -m pytest -q tests/acceptance/test_chaos.py
 	@exec .venv/bin/meterbridge demo --duration $(DURATION) --json $(ARGS)
 
 COMPILE := ../$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-annotate \
