@@ -49,6 +49,19 @@ class RemoteProtocolError(MeterError):
     """The meter broke the protocol: drop the link, then retry."""
 
 
+class ReplayedCounterError(RemoteProtocolError):
+    """An APDU came whose invocation counter was used before.
+
+    Args:
+        message: one sentence.
+        least: the least counter that would have been taken.
+    """
+
+    def __init__(self, message: str, least: int) -> None:
+        super().__init__(message)
+        self.least = least
+
+
 class AssociationRefused(MeterError):
     """The meter answered the association request with a refusal.
 

@@ -69,9 +69,8 @@ async def test_a_title_that_is_known_is_held_to(meter: MeterAddress) -> None:
     assert not reader.connected
 
 
-@pytest.mark.parametrize("wrong", ["encryption", "authentication"])
-async def test_wrong_keys_are_refused(meter: MeterAddress, wrong: str) -> None:
-    keys = replace(KEYS, **{wrong: bytes(16)})
+@pytest.mark.parametrize("keys", [replace(KEYS, encryption=bytes(16)), replace(KEYS, authentication=bytes(16))])
+async def test_wrong_keys_are_refused(meter: MeterAddress, keys: Keys) -> None:
     reader = client(meter, replace(SECURITY, keys=keys))
     with pytest.raises(MeterError):
         await reader.connect()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from meterbridge.errors import ConfigurationError, LocalProtocolError, RemoteProtocolError
+from meterbridge.errors import ConfigurationError, LocalProtocolError, ReplayedCounterError
 
 COUNTER_END = 1 << 32
 """One behind the last invocation counter; who gets there needs new keys."""
@@ -79,9 +79,11 @@ class ReceivedCounters:
         """Take a counter that belongs to an APDU whose tag is verified.
 
         Raises:
-            RemoteProtocolError: it is not greater than the last.
+            ReplayedCounterError: it is not greater than the last.
         """
         last = self.last.get(key, -1)
         if counter <= last:
-            raise RemoteProtocolError(f"invocation counter {counter} after {last}: an APDU said again is not taken")
+            raise ReplayedCounterError(
+                f"invocation counter {counter} after {last}: an APDU said again is not taken", last + 1
+            )
         self.last[key] = counter

@@ -4,6 +4,7 @@ from meterbridge.simulator.behaviour import Action, Behaviour, Close, Faithful, 
 from meterbridge.simulator.fleet import FleetOptions, SimulatedFleet, serve, simulated_meter
 from meterbridge.simulator.load import Load, LoadOptions, Premises
 from meterbridge.simulator.meter import Identity, SimulatedMeter
+from meterbridge.simulator.security import MeterSecurity, SecurityOptions
 from meterbridge.simulator.server import MeterServer, ServerOptions
 
 __all__ = [
@@ -15,9 +16,11 @@ __all__ = [
     "Identity",
     "Load",
     "LoadOptions",
+    "MeterSecurity",
     "MeterServer",
     "Premises",
     "Refusal",
+    "SecurityOptions",
     "Send",
     "ServerOptions",
     "SimulatedFleet",

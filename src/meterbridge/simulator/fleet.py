@@ -13,6 +13,7 @@ from meterbridge.errors import ConfigurationError
 from meterbridge.simulator.behaviour import Behaviour, Faithful
 from meterbridge.simulator.load import INSTALLED, Load, LoadOptions, Premises
 from meterbridge.simulator.meter import Identity, SimulatedMeter
+from meterbridge.simulator.security import SecurityOptions
 from meterbridge.simulator.server import MeterServer, ServerOptions
 
 
@@ -30,6 +31,7 @@ class FleetOptions:
         server: how each meter serves.
         max_pdu: largest APDU of every meter, octets.
         profile_entries: rows every load profile keeps.
+        security: authentication and ciphering of every meter in place of the password.
         installed: Unix time from which registers and profiles count.
 
     Raises:
@@ -45,6 +47,7 @@ class FleetOptions:
     server: ServerOptions = field(default_factory=ServerOptions)
     max_pdu: int = 1024
     profile_entries: int = 2880
+    security: SecurityOptions | None = None
     installed: int = INSTALLED
 
     def __post_init__(self) -> None:
@@ -71,7 +74,8 @@ def simulated_meter(options: FleetOptions, index: int) -> SimulatedMeter:
         max_pdu=options.max_pdu,
         profile_entries=options.profile_entries,
     )
-    return SimulatedMeter(Load(load), identity)
+    security = None if options.security is None else options.security.of_meter(index)
+    return SimulatedMeter(Load(load), identity, security=security)
 
 
 class SimulatedFleet:

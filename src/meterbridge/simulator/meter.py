@@ -16,6 +16,7 @@ from meterbridge.simulator.load import Load
 from meterbridge.simulator.objects import CosemObject, Value, array, object_list, octets, structure
 from meterbridge.simulator.profile import CLOCK, clock_octets, load_profile
 from meterbridge.simulator.registers import registers
+from meterbridge.simulator.security import MeterSecurity
 
 PUBLIC_CLIENT: Final = 16
 CONFORMANCE: Final = (
@@ -33,6 +34,7 @@ FIRMWARE: Final = LogicalName.parse("1-0:0.2.0")
 ASSOCIATION: Final = LogicalName.parse("0-0:40.0.0")
 SAP_ASSIGNMENT: Final = LogicalName.parse("0-0:41.0.0")
 DISCONNECT_CONTROL: Final = LogicalName.parse("0-0:96.3.10")
+INVOCATION_COUNTER: Final = LogicalName.parse("0-0:43.1.0")
 
 _ANY_DATE: Final = bytes.fromhex("ffffffffffffffffff800000")
 _LN_CONTEXT, _LOWEST, _LLS = (bytes.fromhex(f"60857405080{arcs}") for arcs in ("101", "200", "201"))
@@ -83,12 +85,14 @@ class SimulatedMeter:
         identity: who it is.
         clock_offset: seconds its clock is ahead.
         connected: state of its breaker, as disconnect control shows it.
+        security: what it demands of its management client beyond a password; None is nothing.
     """
 
     load: Load
     identity: Identity = field(default_factory=Identity)
     clock_offset: int = 0
     connected: bool = True
+    security: MeterSecurity | None = None
 
     def read(self, attribute: AttributeDescriptor, client: int, now: float) -> Value:
         """Read one attribute as a client sees it.
@@ -105,7 +109,8 @@ class SimulatedMeter:
             DataAccessError: no such object for this client, another class, not readable, or a selection that is none.
         """
         phases, public = self.load.options.phases, client == PUBLIC_CLIENT
-        item = _objects(phases, public, bool(self.identity.password)).get(attribute.logical_name)
+        objects = _objects(phases, public, bool(self.identity.password), self.security is not None)
+        item = objects.get(attribute.logical_name)
         if item is None:
             raise data_access_error(DataAccessResult.OBJECT_UNDEFINED)
         if item.class_id != attribute.class_id:
@@ -139,6 +144,10 @@ def _clock() -> CosemObject:
             9: encode(Data(DataType.ENUM, 1)),
         },
     )
+
+
+def _last_counter(meter: SimulatedMeter, t: int) -> bytes:
+    return encode(Data(DataType.DOUBLE_LONG_UNSIGNED, 0 if meter.security is None else meter.security.last_counter))
 
 
 def _disconnect_control() -> CosemObject:
@@ -201,13 +210,15 @@ def _association(public: bool, secured: bool, others: list[CosemObject]) -> Cose
 
 
 @functools.cache
-def _objects(phases: int, public: bool, secured: bool) -> Mapping[LogicalName, CosemObject]:
+def _objects(phases: int, public: bool, secured: bool, counted: bool) -> Mapping[LogicalName, CosemObject]:
     """Objects of one kind of meter as one kind of client sees them: shared by all meters of that kind."""
     objects = [
         _clock(),
         CosemObject(1, 0, LOGICAL_DEVICE_NAME, {2: lambda meter, t: octets(meter.identity.logical_device_name)}),
         CosemObject(1, 0, FIRMWARE, {2: lambda meter, t: octets(meter.identity.firmware.encode())}),
     ]
+    if counted:
+        objects.append(CosemObject(1, 0, INVOCATION_COUNTER, {2: _last_counter}))
     if not public:
         objects += [
             CosemObject(1, 0, SERIAL_NUMBER, {2: lambda meter, t: octets(meter.identity.serial.encode())}),

@@ -15,8 +15,9 @@ from meterbridge.dlms import HdlcParameters
 from meterbridge.errors import ConfigurationError
 from meterbridge.simulator.association import ServerAssociation
 from meterbridge.simulator.behaviour import Action, Behaviour, Close, Faithful, Forget, Send
-from meterbridge.simulator.links import HdlcSide, ServerSide, WrapperSide
-from meterbridge.simulator.meter import SimulatedMeter
+from meterbridge.simulator.links import Association, HdlcSide, ServerSide, WrapperSide
+from meterbridge.simulator.meter import PUBLIC_CLIENT, SimulatedMeter
+from meterbridge.simulator.secured import SecuredAssociation
 
 _MOST_ACTIONS: Final = 256
 """Answers waiting to go out on one connection: a client that asks on regardless loses the rest."""
@@ -235,11 +236,15 @@ class MeterConnection(asyncio.Protocol):
         parameters = server.behaviour.link_parameters(options.hdlc_parameters, server.clock())
         return HdlcSide(identity, parameters, self._associate)
 
-    def _associate(self, client: int) -> ServerAssociation:
+    def _associate(self, client: int) -> Association:
         server = self._server
-        return ServerAssociation(
-            server.meter, client, server.behaviour, lambda: server.claim(self), lambda: server.release(self)
+        meter = server.meter
+        plain = ServerAssociation(
+            meter, client, server.behaviour, lambda: server.claim(self), lambda: server.release(self)
         )
+        if meter.security is None or client == PUBLIC_CLIENT:
+            return plain
+        return SecuredAssociation(plain, meter.security, meter.identity.password)
 
     def _next_action(self) -> None:
         self._sending = None
