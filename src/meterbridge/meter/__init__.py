@@ -19,6 +19,7 @@ from meterbridge.meter.poller import (
     Trouble,
     Waiting,
 )
+from meterbridge.meter.profile import ProfileColumn, ProfileTable
 
 __all__ = [
     "Backoff",
@@ -36,6 +37,8 @@ __all__ = [
     "PollerEvent",
     "PollerSettings",
     "PollerState",
+    "ProfileColumn",
+    "ProfileTable",
     "Readout",
     "Recovered",
     "Stray",

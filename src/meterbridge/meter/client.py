@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import datetime as dt
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -49,6 +50,7 @@ from meterbridge.errors import (
 )
 from meterbridge.meter.catalogue import MeterModel
 from meterbridge.meter.plan import SCALED_CLASSES, PlanItem, Readout, ReadPlan, prepared
+from meterbridge.meter.profile import ProfileReader, ProfileTable
 from meterbridge.meter.short_names import OBJECT_LIST, ShortNames
 from meterbridge.meter.transport import TcpTransport
 from meterbridge.model import Measurement, Quantity
@@ -212,6 +214,7 @@ class DLMSClient:
         self._list_refused = False
         self._plans: dict[tuple[str, ...] | None, ReadPlan] = {}
         self._short_names: ShortNames | None = None
+        self._profiles: dict[LogicalName, ProfileReader] = {}
 
     # ---- connection
 
@@ -577,6 +580,62 @@ class DLMSClient:
             return [_object_list_element(row) for row in rows]
         except (TypeError, ValueError, IndexError):
             raise RemoteProtocolError("the object list has a form of its own") from None
+
+    async def read_profile(
+        self,
+        logical_name: LogicalName,
+        start: dt.datetime | None = None,
+        end: dt.datetime | None = None,
+        *,
+        entries: tuple[int, int] | None = None,
+        fill_nulls: bool = True,
+    ) -> ProfileTable:
+        """Read rows of a Profile Generic: all of them, a range of time, or a range of entries.
+
+        Args:
+            logical_name: of the profile, e.g. `1-0:99.1.0`.
+            start: earliest time, included; a naive one is meant in the meter's local time.
+            end: latest time, included.
+            entries: first and last entry, from 1, both included; 0 for the last one there is.
+            fill_nulls: null-data stands for what can be known without it: in a clock's column the time one capture
+                period after the row before, in others the value of the row before. False leaves them None.
+
+        Raises:
+            ConfigurationError: times and entries at once, a range that ends before it begins, or a range of time of a
+                profile that captures none.
+            DataAccessError: the meter has no such profile, or refuses the selection.
+            RemoteProtocolError: rows that do not fit the capture objects.
+            MeterError: as `get`.
+        """
+        return await self._profile(logical_name).read(start, end, entries, fill_nulls)
+
+    def profile_chunks(
+        self,
+        logical_name: LogicalName,
+        start: dt.datetime,
+        end: dt.datetime,
+        *,
+        step: dt.timedelta | None = None,
+        fill_nulls: bool = True,
+    ) -> AsyncIterator[ProfileTable]:
+        """Read a long range of a Profile Generic piece by piece, oldest first; each row comes once.
+
+        A piece is given even where it holds no rows: its `end` says how far reading has come.
+
+        Args:
+            logical_name: of the profile.
+            start: earliest time, included.
+            end: latest time, included.
+            step: time a piece spans; a thousand capture periods unless given, a day where there is no period.
+            fill_nulls: as `read_profile`.
+
+        Raises:
+            ConfigurationError, MeterError: as `read_profile`.
+        """
+        return self._profile(logical_name).chunks(start, end, step, fill_nulls)
+
+    def _profile(self, logical_name: LogicalName) -> ProfileReader:
+        return self._profiles.setdefault(logical_name, ProfileReader(self, logical_name))
 
     # ---- octets and time
 
