@@ -217,7 +217,15 @@ def _bare_at(octets: bytes, position: int, depth: int) -> tuple[Data, int]:
     while len(elements) < count:
         element, position = _bare_at(octets, position, depth + 1)
         elements.append(element)
+    if tag == DataType.ARRAY and len({_is_pair(element) for element in elements}) > 1:
+        # The elements of an array are of one type: some with and some without are octets read by chance.
+        raise RemoteProtocolError("array of different elements")
     return Data(DataType(tag), tuple(elements)), position
+
+
+def _is_pair(data: Data) -> bool:
+    """Whether it is a descriptor with its value."""
+    return data.type is DataType.STRUCTURE and len(data.value) == 2 and data.value[0].type is DataType.STRUCTURE
 
 
 def _decode_with_bare_descriptors(octets: bytes) -> Data | None:
