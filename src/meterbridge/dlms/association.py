@@ -292,8 +292,11 @@ class ClientAssociation:
         self._check_list(len(attributes))
         self.request(GetExchange(attributes, typed))
 
-    def get_prepared(self, prepared: PreparedGet) -> None:
+    def get_prepared(self, prepared: PreparedGet) -> bytes:
         """Read the attributes of a request prepared once and used often; RequestCompleted follows.
+
+        Returns:
+            The octets that are due to the meter: `data_to_send` need not be asked.
 
         Raises:
             LocalProtocolError: as `get`.
@@ -304,14 +307,16 @@ class ClientAssociation:
             most = 0 if self.negotiated is None else self.negotiated.max_receive_pdu
             if several > 1 and not self._agreed & _LISTS:
                 self._check_list(several)
-            if self._fast.send(prepared, invoke_id, most):
+            frame = self._fast.send(prepared, invoke_id, most)
+            if frame is not None:
                 # READY to BUSY is a legal move: see the table.
                 self.state = State.BUSY
                 self._invoke_id = invoke_id
                 self._exchange = None
-                return
+                return frame
         self._check_list(several)
         self.request(GetExchange(prepared.attributes))
+        return self.data_to_send()
 
     def set(self, writes: Sequence[tuple[AttributeDescriptor, Data]]) -> None:
         """Write attributes in one request; RequestCompleted follows, its results None or a DataAccessError.
@@ -396,6 +401,7 @@ class ClientAssociation:
         """End the association and the link: RLRQ where there is one, then DISC; AssociationClosed follows."""
         if self.state in (State.CLOSED, State.RELEASING, State.DISCONNECTING):
             return
+        self._fast.forget()
         associated = self.state is State.READY
         self._exchange = None
         self._move(_Move.RELEASE)
@@ -428,10 +434,20 @@ class ClientAssociation:
         """Return the octets that are due to the meter, and forget them."""
         return self._link.data_to_send()
 
-    def receive_data(self, data: bytes) -> None:
-        """Take octets from the meter in."""
-        if not self._fast.receive(data):
-            self._link.receive_data(data)
+    def receive_data(self, data: bytes) -> RequestCompleted | None:
+        """Take octets from the meter in.
+
+        Returns:
+            The answer where they are just what was expected, nothing before or behind it; otherwise None, and
+            `next_event` says what they are.
+        """
+        results = self._fast.receive(data)
+        if results is not None:
+            # BUSY to READY is a legal move: see the table.
+            self.state = State.READY
+            return RequestCompleted(results)
+        self._link.receive_data(data)
+        return None
 
     def handle_timeout(self) -> bool:
         """Nothing came in time: repeat what may have been lost. False when there is nothing left to try."""
@@ -453,10 +469,6 @@ class ClientAssociation:
             ConnectionLost: the meter ended the link in the middle of something.
             RemoteProtocolError: the meter broke the protocol: drop the link.
         """
-        if self._fast.results is not None and self.state is State.BUSY:
-            results, self._fast.results = self._fast.results, None
-            self.state = State.READY
-            return RequestCompleted(results)
         while not self._events:
             event = self._link.next_event()
             if event is None:

@@ -32,8 +32,8 @@ class FastLink(Protocol):
     def fast_frame(self, apdu: bytes) -> bytes | None:
         """The frame of a request as it would be sent now; None when it takes several."""
 
-    def fast_send(self, frame: bytes, apdu: bytes) -> None:
-        """Send such a frame."""
+    def fast_sent(self, apdu: bytes) -> None:
+        """Such a frame is being sent."""
 
     def fast_receive(self, data: bytes) -> bool:
         """Whether octets that begin like the expected answer frame are it, undamaged; the link then took it."""
@@ -90,12 +90,9 @@ class PreparedGet:
 
 
 class FastPath:
-    """The quick way over one link; does nothing on a link that has none.
+    """The quick way over one link; does nothing on a link that has none."""
 
-    `results` holds what `receive` found, until it is taken.
-    """
-
-    __slots__ = ("_asked", "_awaited", "_link", "_prepared", "_received", "_table", "results")
+    __slots__ = ("_asked", "_awaited", "_link", "_prepared", "_received", "_table")
 
     def __init__(self, link: object) -> None:
         self._link = link if isinstance(link, FastLink) else None
@@ -104,16 +101,15 @@ class FastPath:
         self._asked: _Known | None = None  # what was sent
         self._awaited: _Known | None = None  # the same, until anything at all has come
         self._received = b""
-        self.results: tuple[Any, ...] | None = None
 
-    def send(self, prepared: PreparedGet, invoke_id: int, max_pdu: int) -> bool:
-        """Send a request that goes into one frame; False leaves it to the full way."""
+    def send(self, prepared: PreparedGet, invoke_id: int, max_pdu: int) -> bytes | None:
+        """Return the one frame of a request, for the caller to send; None leaves the request to the full way."""
         link = self._link
         if link is None:
-            return False
+            return None
         sequence = link.fast_sequence()
         if sequence < 0:
-            return False
+            return None
         if prepared is not self._prepared:
             self._prepared = prepared
             self._table = prepared.known(link.fast_addresses)
@@ -123,34 +119,32 @@ class FastPath:
             apdu = prepared.apdu(invoke_id)
             frame = None if max_pdu and len(apdu) > max_pdu else link.fast_frame(apdu)
             if frame is None:
-                return False
+                return None
             known = self._table[key] = _Known(frame, apdu)
         elif max_pdu and len(known.apdu) > max_pdu:
-            return False
+            return None
         self._asked = self._awaited = known
-        self.results = None
-        link.fast_send(known.frame, known.apdu)
-        return True
+        link.fast_sent(known.apdu)
+        return known.frame
 
     def forget(self) -> None:
         """A request goes the full way: what was sent quickly before has nothing to do with its answer."""
-        self._asked = self._awaited = self.results = None
+        self._asked = self._awaited = None
 
-    def receive(self, data: bytes) -> bool:
-        """Take octets if they are just the answer expected; False leaves them to the full way."""
+    def receive(self, data: bytes) -> tuple[Any, ...] | None:
+        """Return the results if octets are just the answer expected; None leaves them to the full way."""
         known = self._awaited
         if known is None:
             self._received = b""
-            return False
+            return None
         self._awaited = None
         layout = known.layout
         if layout is not None and len(data) == layout.length and data.startswith(layout.prefix):
             values = layout.unpack_from(data, layout.start)
             if values[::2] == layout.marks and self._link is not None and self._link.fast_receive(data):
-                self.results = values[1::2]
-                return True
+                return values[1::2]
         self._received = data
-        return False
+        return None
 
     def exchange(self, invoke_id: int) -> GetExchange:
         """Return the exchange of the request that was sent, for the full way to go on with."""

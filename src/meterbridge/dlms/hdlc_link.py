@@ -339,12 +339,11 @@ class HdlcLink(_Station):
         control = self._receive_state << 5 | POLL_FINAL | self._send_state << 1
         return Frame(self._peer, self._own, control, information).encode()
 
-    def fast_send(self, frame: bytes, apdu: bytes) -> None:
-        """Send such a frame."""
+    def fast_sent(self, apdu: bytes) -> None:
+        """Such a frame is being sent."""
         self._retransmissions = self._polls = 0
         self._unacknowledged.append((self._send_state, self._llc_out + apdu, False))
         self._send_state = self._send_state + 1 & 7
-        self._out += frame
 
     def fast_receive(self, data: bytes) -> bool:
         """Whether octets that begin like the expected answer frame are it, undamaged; the link then took it."""

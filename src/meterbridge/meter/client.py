@@ -53,6 +53,7 @@ from meterbridge.meter.plan import SCALED_CLASSES, PlanItem, Readout, ReadPlan, 
 from meterbridge.meter.profile import ProfileReader, ProfileTable
 from meterbridge.meter.short_names import OBJECT_LIST, ShortNames
 from meterbridge.meter.transport import TcpTransport
+from meterbridge.meter.turn import Turn
 from meterbridge.model import Measurement, Quantity
 
 _SCALED_ATTRIBUTE = 2
@@ -205,7 +206,7 @@ class DLMSClient:
         self._synchronised = counter_object is None
         self._transport: TcpTransport | None = None
         self._association: ClientAssociation | None = None
-        self._turn = asyncio.Lock()
+        self._turn = Turn()
         self._waiter: asyncio.Future[AssociationEvent] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -498,14 +499,24 @@ class DLMSClient:
         """
         wanted = None if names is None else tuple(names)
         plan = self._plans.get(wanted)
-        if plan is not None and self._association is not None and self._takes_lists(self._association):
-            async with self._turn:
-                try:
-                    results = await self._exchange(lambda association: association.get_prepared(plan.prepared))
-                except ServiceError:
-                    results = None
-            if results is not None:
-                return plan.readout(results)
+        association = self._association
+        if plan is None or association is None or not self._takes_lists(association) or not self._turn.take_if_free():
+            return await self._read_and_learn(wanted)
+        try:
+            # What a poller does all day, hence without a step more than it takes.
+            waiter = self._expect()
+            self._write(association.get_prepared(plan.prepared))
+            event = await waiter
+        except ServiceError:
+            event = None
+        except BaseException:
+            self._drop()
+            raise
+        finally:
+            self._waiter = None
+            self._turn.give_back()
+        if type(event) is RequestCompleted:
+            return plan.readout(event.results)
         return await self._read_and_learn(wanted)
 
     async def _read_and_learn(self, names: tuple[str, ...] | None) -> Readout:
@@ -644,8 +655,13 @@ class DLMSClient:
         association = self._association
         if association is None:
             return
-        association.receive_data(data)
-        self._pump(association)
+        completed = association.receive_data(data)
+        if completed is not None:
+            waiter = self._waiter
+            if waiter is not None and not waiter.done():
+                waiter.set_result(completed)
+        else:
+            self._pump(association)
 
     def connection_lost(self, error: ConnectionLost) -> None:
         """The connection ended (called by the transport)."""
@@ -666,8 +682,6 @@ class DLMSClient:
             if not self._fail(error) and not isinstance(error, ServiceError):
                 self._drop()
                 return
-        if association.state is State.READY:
-            return
         octets = association.data_to_send()
         if octets and self._transport is not None:
             # The exchange goes on: the meter has the full time for its next part. Noise alone buys it none.
@@ -687,25 +701,30 @@ class DLMSClient:
         association = self._association
         if association is None or self._transport is None:
             raise LocalProtocolError("not connected")
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[AssociationEvent] = loop.create_future()
-        self._waiter = waiter
-        self._retransmitted = 0
-        self._deadline = loop.time() + self.timeouts.response
-        if self._timer is None:
-            self._timer = loop.call_at(self._deadline, self._check_deadline)
+        waiter = self._expect()
         try:
-            if expected is RequestCompleted:
-                self._transport.write(association.data_to_send())
-            else:
-                # Framings without a handshake have their first event ready before any octet arrives.
-                self._pump(association)
+            # Framings without a handshake have their first event ready before any octet arrives.
+            self._pump(association)
             event = await waiter
         finally:
             self._waiter = None
         if not isinstance(event, expected):
             raise RemoteProtocolError(f"{type(event).__name__} where {expected.__name__} was due")
         return event
+
+    def _expect(self) -> asyncio.Future[AssociationEvent]:
+        """Make the future that the next event resolves, its deadline set."""
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        self._retransmitted = 0
+        self._deadline = loop.time() + self.timeouts.response
+        if self._timer is None:
+            self._timer = loop.call_at(self._deadline, self._check_deadline)
+        return waiter
+
+    def _write(self, octets: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(octets)
 
     def _check_deadline(self) -> None:
         # One timer a connection, moved only when it rings: cheaper than one a request.

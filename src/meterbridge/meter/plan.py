@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from meterbridge.dlms import AttributeDescriptor, PreparedGet, scaled
 from meterbridge.errors import MeterError
@@ -16,9 +15,8 @@ SCALED_CLASSES = {3: 3, 4: 3}
 """Register and Extended Register: the attribute that holds scaler and unit of attribute 2."""
 
 
-@dataclass(frozen=True, slots=True)
-class Readout:
-    """What a read of several measurements gave.
+class Readout(NamedTuple):
+    """What a read of several measurements gave. A tuple, because thousands a second are made.
 
     Args:
         values: by name, for what could be read.
@@ -39,22 +37,22 @@ class PlanItem:
         unit: symbol, None where the class has none.
     """
 
-    __slots__ = ("_attribute", "_class_id", "_divisor", "_scaled", "_scaler", "logical_name", "name", "unit")
+    __slots__ = ("_attribute", "_class_id", "_scaled", "_scaler", "divisor", "logical_name", "name", "unit")
 
     def __init__(self, name: str, measurement: Measurement, scaler: int, unit: str | None) -> None:
         self.name = name
         self.logical_name = measurement.logical_name
-        self.unit = unit
         self._class_id = measurement.class_id
         self._attribute = measurement.attribute
         self._scaled = measurement.class_id in SCALED_CLASSES and measurement.attribute == 2
+        self.unit = unit if self._scaled else None
         self._scaler = scaler
-        self._divisor = 10**-scaler if self._scaled and scaler <= 0 else 0
+        self.divisor = 10**-scaler if self._scaled and scaler <= 0 else 0
 
     def quantity(self, value: Any) -> Quantity:
         """Make the quantity of a raw value."""
-        if self._divisor and type(value) is int:
-            return Quantity(value / self._divisor, self.unit, self.logical_name)
+        if self.divisor and type(value) is int:
+            return Quantity(value / self.divisor, self.unit, self.logical_name)
         if self._scaled and isinstance(value, (int, float)) and not isinstance(value, bool):
             return Quantity(float(scaled(value, self._scaler)), self.unit, self.logical_name)
         return Quantity(displayed(value, self._class_id, self._attribute), self.unit, self.logical_name)
@@ -79,7 +77,9 @@ class ReadPlan:
         values: dict[str, Quantity] = {}
         errors: dict[str, MeterError] = {}
         for item, value in zip(self._items, results, strict=True):
-            if isinstance(value, MeterError):
+            if type(value) is int and item.divisor:
+                values[item.name] = Quantity(value / item.divisor, item.unit, item.logical_name)
+            elif isinstance(value, MeterError):
                 errors[item.name] = value
             else:
                 values[item.name] = item.quantity(value)
