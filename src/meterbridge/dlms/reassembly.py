@@ -81,8 +81,19 @@ class _Assembly:
         return Assembled(None, offset, (reason,))
 
 
+_UNNUMBERED = -1
+
+
 class HdlcSegments(_Assembly):
-    """APDUs from UI and I frames, their LLC header taken off."""
+    """APDUs from UI and I frames, their LLC header taken off.
+
+    UI frames have no numbers: one that is lost without a trace cannot be missed. `interrupt` is for the traces.
+    """
+
+    def interrupt(self) -> list[int]:
+        """Octets were damaged: give up what is under way in UI frames, of which one may be lost; return offsets."""
+        lost = [key for key, partial in self._partials.items() if partial.expected == _UNNUMBERED]
+        return [self._partials.pop(key).offset for key in lost]
 
     def take(self, frame: Frame, offset: int) -> Assembled:
         """Take a frame that began at `offset`."""
@@ -103,8 +114,7 @@ class HdlcSegments(_Assembly):
             reasons = self._begin(key, offset)
         elif frame.is_information and frame.send_sequence != partial.expected:
             return self._drop(key, offset, f"HDLC segment N(S)={frame.send_sequence} where {partial.expected} is due")
-        if frame.is_information:
-            self._partials[key].expected = frame.send_sequence + 1 & 7
+        self._partials[key].expected = frame.send_sequence + 1 & 7 if frame.is_information else _UNNUMBERED
         return self._add(key, information, not frame.segmented, reasons)
 
 

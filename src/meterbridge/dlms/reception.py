@@ -187,6 +187,8 @@ class _HdlcLane(_Lane):
         while (event := self._frames.next_event()) is not None:
             if isinstance(event, Discarded):
                 self._discarded(event)
+                for begun in self._segments.interrupt():
+                    self.events.append(Refused(self.framing, begun, "an APDU with damaged octets between its segments"))
             else:
                 offset = self._frame(_hdlc_size(event))
                 self._assembled((event.destination, event.source), self._segments.take(event, offset), offset)
