@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import resource
 import time
@@ -66,7 +67,14 @@ from meterbridge.meter import (
     load_model,
 )
 from meterbridge.model import Meter, MeterId
-from meterbridge.settings import DeliverySettings, MqttSettings, OutboxSettings, PollingSettings, Settings
+from meterbridge.settings import (
+    DatabaseSettings,
+    DeliverySettings,
+    MqttSettings,
+    OutboxSettings,
+    PollingSettings,
+    Settings,
+)
 from meterbridge.store import (
     AlarmChange,
     AlarmRepository,
@@ -74,6 +82,8 @@ from meterbridge.store import (
     MetricsRepository,
     Raise,
     Severity,
+    Vault,
+    key_source,
     open_database,
 )
 from meterbridge.thingsboard import attributes, telemetry
@@ -89,6 +99,11 @@ _SEVERITIES = {
     Trouble.ASSOCIATION_STUCK: Severity.WARNING,
     Trouble.OBJECT_FAILING: Severity.INFO,
 }
+
+
+def open_vault(database: DatabaseSettings) -> Vault:
+    """What encrypts and decrypts the database's secrets."""
+    return Vault(key_source(database.key_file, os.environ))
 
 
 def meter_address(meter: Meter) -> MeterAddress:
@@ -223,7 +238,8 @@ class Service:
         _make_folder(settings.outbox.path.parent)
         _allow_files(settings.polling.max_connections + 256)
         self._engine = await open_database(settings.database.url)
-        self._repository = MeterRepository(self._engine)
+        self._repository = MeterRepository(self._engine, open_vault(settings.database))
+        await _seal(self._repository)
         self._alarms = AlarmRepository(self._engine)
         self.desk.adopt(await self._alarms.open_alarms())
         self._delivery_alarms.adopt(list(self.desk.open), time.time())
@@ -482,6 +498,17 @@ class Service:
             await self.desk.flush(alarms)
         except StoreError as error:
             _log.error("record_failed", reason=str(error))
+
+
+async def _seal(repository: MeterRepository) -> None:
+    """Encrypt what was typed in by hand or adopted; where there is no key, meters whose secrets are readable go on."""
+    try:
+        sealed = await repository.seal()
+    except ConfigurationError as error:
+        _log.error("secrets_not_encrypted", reason=str(error))
+    else:
+        if sealed:
+            _log.info("secrets_encrypted", secrets=sealed)
 
 
 def _log_alarm(change: AlarmChange) -> None:

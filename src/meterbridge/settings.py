@@ -53,6 +53,12 @@ class DatabaseSettings(_Section):
         description="SQLAlchemy URL: sqlite+aiosqlite:///PATH or postgresql+asyncpg://USER:PASSWORD@HOST/NAME.",
     )
 
+    key_file: Path = Field(
+        default=Path("data/secrets.key"),
+        description="Keys that encrypt passwords and tokens, made when missing; "
+        "the systemd credential meterbridge.key goes before it.",
+    )
+
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, url: str) -> str:
@@ -239,6 +245,23 @@ class ApiSettings(_Section):
         default="127.0.0.1", description="Address to listen on."
     )
     port: Port = Field(default=5001, description="TCP port to listen on.")
+    tls_cert: Path | None = Field(default=None, description="PEM file of the server's certificate chain.")
+    tls_key: Path | None = Field(default=None, description="PEM file of the certificate's key.")
+    behind_proxy: bool = Field(
+        default=False, description="A proxy ends TLS in front of it: lets it listen beyond this machine without."
+    )
+    max_body_octets: Annotated[int, Field(ge=1_024, le=16_777_216)] = Field(
+        default=65_536, description="Size of a request's body at most, in octets."
+    )
+    requests_per_s: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] = Field(
+        default=50.0, description="Requests of one client answered at most, per second; twice as many in a burst."
+    )
+
+    @model_validator(mode="after")
+    def _tls_whole(self) -> ApiSettings:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key must be set together")
+        return self
 
 
 class LogSettings(_Section):

@@ -22,7 +22,7 @@ from meterbridge.cli.logs import configure_logging
 from meterbridge.cli.subscriber import Subscriber
 from meterbridge.errors import ConfigurationError
 from meterbridge.model import Meter, MeterId
-from meterbridge.service import Service
+from meterbridge.service import Service, open_vault
 from meterbridge.settings import DatabaseSettings, LogSettings, OutboxSettings, Settings
 from meterbridge.simulator import FleetOptions, SimulatedFleet
 from meterbridge.store import MeterRepository, open_database
@@ -45,7 +45,7 @@ def demo(
     Exit code 0 when every published reading arrived, 1 when not.
     """
     settings = Settings(
-        database=DatabaseSettings(url=f"sqlite+aiosqlite:///{data}/admin.db"),
+        database=DatabaseSettings(url=f"sqlite+aiosqlite:///{data}/admin.db", key_file=data / "secrets.key"),
         outbox=OutboxSettings(path=data / "outbox.db"),
         log=LogSettings(file=data / "demo.log"),
     )
@@ -75,7 +75,7 @@ async def _demo(
     async with AsyncExitStack() as stack:
         await _start_broker(stack, broker_port)
         await stack.enter_async_context(SimulatedFleet(fleet))
-        await _store_meters(settings.database.url, fleet, broker_port)
+        await _store_meters(settings.database, fleet, broker_port)
         subscriber = Subscriber(round(time.time() * 1000))
         subscriber.start(_HOST, broker_port)
         stack.callback(subscriber.stop)
@@ -125,7 +125,7 @@ async def _start_broker(stack: AsyncExitStack, port: int) -> None:
     stack.push_async_callback(broker.shutdown)
 
 
-async def _store_meters(url: str, fleet: FleetOptions, broker_port: int) -> None:
+async def _store_meters(database: DatabaseSettings, fleet: FleetOptions, broker_port: int) -> None:
     wanted = {
         f"demo-{index + 1}": Meter(
             MeterId(0),
@@ -138,9 +138,9 @@ async def _store_meters(url: str, fleet: FleetOptions, broker_port: int) -> None
         )
         for index in range(fleet.count)
     }
-    engine = await open_database(url)
+    engine = await open_database(database.url)
     try:
-        repository = MeterRepository(engine)
+        repository = MeterRepository(engine, open_vault(database))
         for meter in await repository.list_meters():
             if meter.name not in wanted and not meter.name.startswith("demo-"):
                 raise ConfigurationError(

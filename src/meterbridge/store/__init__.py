@@ -5,6 +5,9 @@ from meterbridge.store.alarms import Alarm, AlarmChange, AlarmOutcome, AlarmRepo
 from meterbridge.store.metrics import Diagnostic, MeterMetrics, MetricsRepository, NetworkMetrics
 from meterbridge.store.migrate import open_database, upgrade
 from meterbridge.store.repository import LoadedMeters, MeterProblem, MeterRepository, MeterState
+from meterbridge.store.rotation import rotate
+from meterbridge.store.secrets import KeySource, Vault, key_source
+from meterbridge.store.tokens import Role, Token, TokenRepository, digest
 
 __all__ = [
     "Alarm",
@@ -12,6 +15,7 @@ __all__ = [
     "AlarmOutcome",
     "AlarmRepository",
     "Diagnostic",
+    "KeySource",
     "LoadedMeters",
     "MeterMetrics",
     "MeterProblem",
@@ -21,8 +25,15 @@ __all__ = [
     "NetworkMetrics",
     "Raise",
     "Resolve",
+    "Role",
     "Severity",
+    "Token",
+    "TokenRepository",
+    "Vault",
     "backup_sqlite",
+    "digest",
+    "key_source",
     "open_database",
+    "rotate",
     "upgrade",
 ]

@@ -78,6 +78,8 @@ class Alarm:
         message: the newest.
         created_at: when it opened, Unix milliseconds; None where an old row holds no time.
         resolved_at: when it was over, Unix milliseconds; None while open.
+        acknowledged_at: when a person had seen it, Unix milliseconds, or None.
+        acknowledged_by: who.
     """
 
     id: int
@@ -87,6 +89,8 @@ class Alarm:
     message: str
     created_at: int | None
     resolved_at: int | None
+    acknowledged_at: int | None = None
+    acknowledged_by: str | None = None
 
 
 class AlarmRepository:
@@ -134,12 +138,24 @@ class AlarmRepository:
         )
         return await self._select(query if meter is None else query.where(alarms.c.meter_id == meter))
 
-    async def acknowledge(self, alarm: int, at: int) -> bool:
-        """Resolve one alarm by its id, as a person does; False when none of this id is open."""
-        statement = sa.update(alarms).where(alarms.c.id == alarm, alarms.c.resolved_at.is_(None)).values(resolved_at=at)
+    async def acknowledge(self, alarm: int, at: int, by: str) -> bool:
+        """Note that a person has seen an alarm; it stays open as long as its condition holds.
+
+        Args:
+            alarm: its id; one acknowledged before keeps who was first.
+            at: now, Unix milliseconds.
+            by: who, at most 100 characters.
+
+        Returns:
+            Whether there is such an alarm.
+        """
+        known = alarms.c.id == alarm
+        seen = sa.update(alarms).where(known, alarms.c.acknowledged_at.is_(None))
         with store_errors(self._engine.url):
             async with self._engine.begin() as connection:
-                return (await connection.execute(statement)).rowcount > 0
+                if (await connection.execute(seen.values(acknowledged_at=at, acknowledged_by=by))).rowcount:
+                    return True
+                return await connection.scalar(sa.select(alarms.c.id).where(known)) is not None
 
     async def prune(self, before: int) -> int:
         """Delete alarms resolved before a time, Unix milliseconds; open ones stay. Return how many went."""
@@ -153,7 +169,17 @@ class AlarmRepository:
             async with self._engine.connect() as connection:
                 rows = (await connection.execute(query.order_by(alarms.c.id))).all()
         return [
-            Alarm(row.id, row.meter_id, row.alarm_type, row.severity, row.message, row.created_at, row.resolved_at)
+            Alarm(
+                row.id,
+                row.meter_id,
+                row.alarm_type,
+                row.severity,
+                row.message,
+                row.created_at,
+                row.resolved_at,
+                row.acknowledged_at,
+                row.acknowledged_by,
+            )
             for row in rows
         ]
 

@@ -13,6 +13,8 @@ from meterbridge.model import MeterId
 from meterbridge.store.engine import store_errors
 from meterbridge.store.schema import dlms_diagnostics, meter_metrics, meters, network_metrics
 
+BATCH = 200
+
 _Of = TypeVar("_Of", "MeterMetrics", "NetworkMetrics", "Diagnostic")
 
 
@@ -108,9 +110,11 @@ class MetricsRepository:
                     (network_metrics, network),
                     (dlms_diagnostics, diagnostics),
                 ):
-                    values = [_values(row) for row in rows if row.meter in known]
-                    if values:
-                        await connection.execute(sa.insert(table), values)
+                    for start in range(0, len(rows), BATCH):
+                        # In pieces: the event loop has meters to poll meanwhile.
+                        values = [_values(row) for row in rows[start : start + BATCH] if row.meter in known]
+                        if values:
+                            await connection.execute(sa.insert(table), values)
 
     async def prune(self, before: int) -> int:
         """Delete what is older than a time, Unix milliseconds, in one transaction. Return how many rows went."""

@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from meterbridge.errors import ConfigurationError, MeterExists, MeterNotFound
 from meterbridge.model import Meter, MeterId
 from meterbridge.store.engine import store_errors
-from meterbridge.store.rows import COLUMNS, meter_from_row, row_from_meter
+from meterbridge.store.rows import COLUMNS, SECRETS, meter_from_row, row_from_meter
 from meterbridge.store.schema import alarms, dlms_diagnostics, meter_metrics, meters, network_metrics
+from meterbridge.store.secrets import Vault
 
 # Below the smallest limit on bound values that SQLite builds have.
 BATCH = 500
@@ -66,10 +67,13 @@ class MeterRepository:
 
     Args:
         engine: as `open_database` gives it; stays the caller's.
+        vault: encrypts passwords and tokens; without one they are written as they are, and encrypted ones are a
+            problem of their meter.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, vault: Vault | None = None) -> None:
         self._engine = engine
+        self._vault = vault
 
     async def load_meters(self, active_only: bool = False) -> LoadedMeters:
         """Return all meters in the order of their ids; a bad row is a problem, not an exception.
@@ -87,7 +91,7 @@ class MeterRepository:
                 rows = (await connection.execute(query)).mappings().all()
         for row in rows:
             try:
-                good.append(meter_from_row(row))
+                good.append(meter_from_row(row, self._vault))
             except ConfigurationError as error:
                 name = row["name"] if isinstance(row["name"], str) else None
                 bad.append(MeterProblem(MeterId(row["id"]), name, str(error)))
@@ -112,7 +116,7 @@ class MeterRepository:
                 row = await _find(connection, id_or_name)
         if row is None:
             raise MeterNotFound(f"there is no meter {id_or_name}")
-        return meter_from_row(row)
+        return meter_from_row(row, self._vault)
 
     async def add(self, meter: Meter) -> Meter:
         """Store a new meter and return it with the id the database gave; the id it came with is ignored.
@@ -121,7 +125,7 @@ class MeterRepository:
             ConfigurationError: a value is not allowed.
             MeterExists: the name is taken.
         """
-        row = row_from_meter(meter)
+        row = row_from_meter(meter, self._vault)
         with store_errors(self._engine.url):
             try:
                 async with self._engine.begin() as connection:
@@ -139,7 +143,7 @@ class MeterRepository:
             MeterNotFound: no meter has this id.
             MeterExists: another one has this name.
         """
-        row = row_from_meter(meter)
+        row = row_from_meter(meter, self._vault)
         with store_errors(self._engine.url):
             try:
                 async with self._engine.begin() as connection:
@@ -219,6 +223,36 @@ class MeterRepository:
         with store_errors(self._engine.url):
             async with self._engine.begin() as connection:
                 await connection.execute(statement, rows)
+
+    async def seal(self) -> int:
+        """Encrypt with the newest key what is not: what was typed in by hand, adopted, or is under an older key.
+
+        Returns:
+            How many secrets were encrypted anew; all in one transaction.
+
+        Raises:
+            ConfigurationError: no key can be had, or one of an encrypted secret is missing; nothing has changed.
+        """
+        vault = self._vault
+        if vault is None:
+            raise ConfigurationError("secrets cannot be encrypted: no key was given")
+        sealed = 0
+        with store_errors(self._engine.url):
+            # Read before the transaction: one that reads first and then writes fails on SQLite when another wrote.
+            async with self._engine.connect() as connection:
+                rows = (await connection.execute(sa.select(meters.c.id, *(meters.c[name] for name in SECRETS)))).all()
+            async with self._engine.begin() as connection:
+                for row in rows:
+                    for name in SECRETS:
+                        stored = getattr(row, name)
+                        if not isinstance(stored, str) or not stored or vault.is_current(stored):
+                            continue
+                        fresh = vault.encrypt(vault.decrypt(stored, name), name)
+                        # Only where nobody changed it meanwhile.
+                        unchanged = (meters.c.id == row.id) & (meters.c[name] == stored)
+                        result = await connection.execute(sa.update(meters).where(unchanged).values({name: fresh}))
+                        sealed += result.rowcount
+        return sealed
 
     async def _raise_if_taken(self, name: str, own: MeterId | None) -> None:
         async with self._engine.connect() as connection:

@@ -10,11 +10,13 @@ import sqlalchemy as sa
 
 from meterbridge.errors import ConfigurationError
 from meterbridge.model import Meter, MeterId
+from meterbridge.store.secrets import Vault, is_encrypted
 
 STATUSES = ("active", "inactive", "error")
 FRAMINGS = ("hdlc", "wrapper")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
-_SECRET = {"password", "tb_token"}
+SECRETS = ("password", "tb_token")
+"""Columns of `meters` that are encrypted."""
 # An old installation's tables allow NULL here and mean this.
 _FOR_NULL: Mapping[str, object] = {"tb_host": "127.0.0.1", "tb_port": 1884, "password": "", "tb_enabled": 0}
 
@@ -22,11 +24,12 @@ COLUMNS = tuple(Meter.__dataclass_fields__)
 """Columns of `meters` that configure a meter; the others record what happened to it."""
 
 
-def meter_from_row(row: sa.RowMapping) -> Meter:
+def meter_from_row(row: sa.RowMapping, vault: Vault | None = None) -> Meter:
     """Make a Meter of a row.
 
     Args:
         row: raw values of the columns, as the driver gives them; an old installation's may hold anything.
+        vault: decrypts what is encrypted.
 
     Raises:
         ConfigurationError: a column holds what it must not; the sentence names column and value, never a secret.
@@ -36,6 +39,11 @@ def meter_from_row(row: sa.RowMapping) -> Meter:
         if values[column] is None:
             values[column] = default
     values["tb_enabled"] = _flag(values["tb_enabled"])
+    for column in SECRETS:
+        if isinstance(values[column], str) and is_encrypted(values[column]):
+            if vault is None:
+                raise ConfigurationError(f"{column} is encrypted and no key was given")
+            values[column] = vault.decrypt(values[column], column)
     for column in ("tb_token", "tb_device_name"):
         values[column] = values[column] or None
     meter = Meter(**{**values, "id": MeterId(values["id"])})
@@ -43,14 +51,19 @@ def meter_from_row(row: sa.RowMapping) -> Meter:
     return meter
 
 
-def row_from_meter(meter: Meter) -> dict[str, object]:
-    """Make a row of a Meter, without its id.
+def row_from_meter(meter: Meter, vault: Vault | None = None) -> dict[str, object]:
+    """Make a row of a Meter, without its id; its secrets encrypted where there is a vault.
 
     Raises:
-        ConfigurationError: as `check_meter`.
+        ConfigurationError: as `check_meter`, or no key can be had.
     """
     check_meter(meter)
-    return {column: getattr(meter, column) for column in COLUMNS if column != "id"}
+    row = {column: getattr(meter, column) for column in COLUMNS if column != "id"}
+    if vault is not None:
+        for column in SECRETS:
+            if row[column]:
+                row[column] = vault.encrypt(row[column], column)
+    return row
 
 
 def check_meter(meter: Meter) -> None:
@@ -83,10 +96,10 @@ def check_meter(meter: Meter) -> None:
 
 
 def _text(column: str, value: object, shortest: int, longest: int) -> None:
-    shown = "" if column in _SECRET else f", not {_short(value)}"
+    shown = "" if column in SECRETS else f", not {_short(value)}"
     if not isinstance(value, str) or not shortest <= len(value) <= longest or (shortest and not value.strip()):
         raise ConfigurationError(f"{column} must be text of {shortest} to {longest} characters{shown}")
-    if column not in _SECRET and not value.isprintable():
+    if column not in SECRETS and not value.isprintable():
         raise ConfigurationError(f"{column} must be printable text{shown}")
 
 

@@ -111,8 +111,20 @@ alarms = sa.Table(
     sa.Column("message", sa.Text, nullable=False),
     sa.Column("created_at", Instant(), nullable=False),
     sa.Column("resolved_at", Instant(), comment="null while open"),
+    sa.Column("acknowledged_at", Instant(), comment="when a person had seen it"),
+    sa.Column("acknowledged_by", sa.String(100), comment="name of that person's token"),
     sa.Index("ix_alarms_meter_id", "meter_id", "alarm_type", "resolved_at"),
     sqlite_autoincrement=True,
+)
+
+api_tokens = sa.Table(
+    "api_tokens",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String(100), nullable=False, unique=True),
+    sa.Column("role", sa.String(20), nullable=False, comment="viewer or operator"),
+    sa.Column("digest", sa.String(64), nullable=False, unique=True, comment="SHA-256 of the token, hex"),
+    sa.Column("created_at", Instant(), nullable=False),
 )
 
 network_metrics = sa.Table(

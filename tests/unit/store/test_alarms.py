@@ -63,12 +63,16 @@ async def test_alarms_of_a_window_include_those_that_reach_into_it(engine: Async
     assert len(await repository.alarms(0, 9 * HOUR)) == 3
 
 
-async def test_unknown_meters_are_passed_over_and_a_person_can_resolve(engine: AsyncEngine, meter: MeterId) -> None:
+async def test_unknown_meters_are_passed_over_and_what_is_acknowledged_stays_open(
+    engine: AsyncEngine, meter: MeterId
+) -> None:
     repository = AlarmRepository(engine)
     assert await repository.apply([Raise(MeterId(99), "x", Severity.INFO, "m", 1)]) == [AlarmOutcome.NOTHING]
     await repository.apply([Raise(meter, "x", Severity.INFO, "m" * 900, 1)])
     [alarm] = await repository.open_alarms()
     assert len(alarm.message) == 500
-    assert await repository.acknowledge(alarm.id, 7)
-    assert not await repository.acknowledge(alarm.id, 8)
-    assert await repository.open_alarms() == []
+    assert await repository.acknowledge(alarm.id, 7, "ann")
+    assert await repository.acknowledge(alarm.id, 8, "bob")
+    assert not await repository.acknowledge(alarm.id + 1, 8, "bob")
+    [seen] = await repository.open_alarms()
+    assert (seen.acknowledged_at, seen.acknowledged_by) == (7, "ann")
