@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final, Protocol
@@ -20,29 +20,15 @@ from meterbridge.dlms import (
     WrapperLink,
 )
 from meterbridge.dlms.hdlc import POLL_FINAL, Control, address_parts
-from meterbridge.dlms.hdlc_link import LLC_RESPONSE, LinkState
+from meterbridge.dlms.hdlc_link import LinkState
 from meterbridge.errors import LocalProtocolError
+from meterbridge.simulator.association import ServerAssociation
 from meterbridge.simulator.meter import Identity
 
 _WRAPPER_HEADER: Final = Struct(">HHHH")
 _SHORT_ARRIVAL: Final = 256
 
-
-class Association(Protocol):
-    """A client's association with the meter: an APDU in, an APDU out."""
-
-    @property
-    def open(self) -> bool:
-        """Whether there is one."""
-
-    def receive(self, apdu: bytes, now: float) -> bytes:
-        """Answer one APDU at Unix time `now`."""
-
-    def close(self) -> None:
-        """End it without a word."""
-
-
-NewAssociation = Callable[[int], Association]
+NewAssociation = Callable[[int], ServerAssociation]
 """Makes the association of a client, by its SAP."""
 
 
@@ -72,24 +58,6 @@ class _MeterLink(HdlcServerLink):
     def receive_frame(self, frame: Frame) -> None:
         self._frame(frame)
 
-    def answer(self, apdus: Sequence[bytes]) -> None:
-        """Send what answers an APDU, RR where nothing does."""
-        if not apdus:
-            self._ready()
-            return
-        first, *others = apdus
-        self.send(first)
-        size = self.negotiated.max_information_send
-        for apdu in others:
-            information = LLC_RESPONSE + apdu
-            for start in range(0, len(information), size):
-                self._queue.append((information[start : start + size], start + size < len(information)))
-        self._send_window()
-
-    def apdus_at_once(self, longest: int) -> int:
-        """How many APDUs of so many octets go out before the client has to ask on."""
-        return self.negotiated.window_send if len(LLC_RESPONSE) + longest <= self.negotiated.max_information_send else 1
-
 
 @dataclass(slots=True)
 class HdlcSide:
@@ -107,7 +75,7 @@ class HdlcSide:
     _decoder: FrameDecoder = field(default_factory=FrameDecoder)
     _link: _MeterLink | None = None
     _addresses: tuple[bytes, bytes] = (b"", b"")
-    _association: Association | None = None
+    _association: ServerAssociation | None = None
 
     def receive(self, data: bytes, now: float) -> bytes:
         """Take octets in at Unix time `now`; return what answers them."""
@@ -144,7 +112,7 @@ class HdlcSide:
         link.receive_frame(frame)
         while (event := link.next_event()) is not None:
             if isinstance(event, ApduReceived):
-                link.answer(association.respond(event.apdu, now, link.apdus_at_once(association.limit)))
+                link.send(association.receive(event.apdu, now))
             elif isinstance(event, LinkOpened | LinkClosed):
                 association.close()
             elif not isinstance(event, Discarded):
@@ -170,7 +138,7 @@ class WrapperSide:
     associate: NewAssociation
     _client: int | None = None
     _link: WrapperLink | None = None
-    _association: Association | None = None
+    _association: ServerAssociation | None = None
     _waiting: bytes = b""
 
     def receive(self, data: bytes, now: float) -> bytes:
@@ -183,8 +151,7 @@ class WrapperSide:
         link.receive_data(data)
         while (event := link.next_event()) is not None:
             if isinstance(event, ApduReceived):
-                for answer in association.respond(event.apdu, now):
-                    link.send(answer)
+                link.send(association.receive(event.apdu, now))
         return link.data_to_send()
 
     def close(self) -> None:

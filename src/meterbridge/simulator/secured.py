@@ -29,6 +29,8 @@ from meterbridge.dlms.hls import HLS, MAX_CHALLENGE, Handshake, challenge_size
 from meterbridge.dlms.xdlms import EXCEPTION_RESPONSE, ExceptionResponse
 from meterbridge.errors import RemoteProtocolError, ReplayedCounterError
 from meterbridge.simulator.association import ServerAssociation
+from meterbridge.simulator.behaviour import Behaviour
+from meterbridge.simulator.meter import SimulatedMeter
 from meterbridge.simulator.security import MeterSecurity
 
 _NOT_ALLOWED: Final = ExceptionResponse(1, 1).encode()
@@ -39,67 +41,72 @@ _REPLY_TO_HLS: Final = bytes.fromhex("000F0000280000FF01")
 _DENIED: Final = 3
 
 
-class SecuredAssociation:
-    """A client's association with authentication and ciphering around a plain one that knows nothing of either.
+class SecuredAssociation(ServerAssociation):
+    """A client's association with authentication and ciphering, around the plain one that knows nothing of either.
 
     Args:
-        plain: the association within; it is asked for without ciphering, and with the password it expects.
+        meter: what is read.
+        client: SAP the client calls from.
+        behaviour: asked before anything is given or refused.
+        claim: called when the client would be let in; False means that another one holds the meter.
+        release: called when the association is over.
         security: what the meter demands.
-        password: LLS secret that the association within wants, empty for none.
         random: makes challenges of so many octets.
     """
 
-    __slots__ = ("_handshake", "_password", "_plain", "_protection", "_random", "_security")
+    __slots__ = ("_handshake", "_protection", "_random", "_security")
 
     def __init__(
         self,
-        plain: ServerAssociation,
+        meter: SimulatedMeter,
+        client: int,
+        behaviour: Behaviour,
+        claim: Callable[[], bool],
+        release: Callable[[], None],
         security: MeterSecurity,
-        password: bytes = b"",
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        self._plain = plain
+        super().__init__(meter, client, behaviour, claim, release)
         self._security = security
-        self._password = password
         self._random = random
         self._protection: ApduProtection | None = None
         self._handshake: Handshake | None = None
 
-    @property
-    def open(self) -> bool:
-        """Whether there is an association, proven or not."""
-        return self._plain.open
-
     def close(self) -> None:
         """End the association without a word."""
         self._protection = self._handshake = None
-        self._plain.close()
+        super().close()
+
+    @property
+    def _room(self) -> int:
+        protection = self._protection
+        return super()._room - (0 if protection is None else protection.overhead)
 
     def receive(self, apdu: bytes, now: float) -> bytes:
         """Answer one APDU at Unix time `now`."""
         tag = apdu[0] if apdu else 0
         try:
             if tag == AARQ:
-                return self._associate(apdu, now)
+                return self._let_in(apdu, now)
             if tag == RLRQ:
-                return self._release(apdu, now)
+                return self._let_go(apdu, now)
             if not self.open:
                 return _NOT_ALLOWED
             protection = self._protection
             if protection is None:
-                return self._answer(apdu, now)
+                return self._once_proven(apdu, now)
             plain = protection.unprotect(apdu)
             protection.context = replace(protection.context, general=tag in (GENERAL_GLO, GENERAL_DED))
-            answer = self._answer(plain, now)
+            answer = self._once_proven(plain, now)
             return answer if answer[:1] == bytes((EXCEPTION_RESPONSE,)) else protection.protect(answer)
         except ReplayedCounterError as error:
             return ExceptionResponse(1, 6, error.least).encode()
         except RemoteProtocolError:
             return _DECIPHERING
 
-    def _answer(self, apdu: bytes, now: float) -> bytes:
+    def _once_proven(self, apdu: bytes, now: float) -> bytes:
         if self._handshake is None:
-            return self._plain.receive(apdu, now)
+            return super().receive(apdu, now)
         handshake, self._handshake = self._handshake, None
         head = 3 + len(_REPLY_TO_HLS) + 3
         if apdu[:2] != b"\xc3\x01" or apdu[3 : head - 3] != _REPLY_TO_HLS or apdu[head - 3 : head - 1] != b"\x01\x09":
@@ -113,13 +120,13 @@ class SecuredAssociation:
 
     # ---- association
 
-    def _associate(self, apdu: bytes, now: float) -> bytes:
+    def _let_in(self, apdu: bytes, now: float) -> bytes:
         self.close()
         aarq = Aarq.decode(apdu)
         security = self._security
         context = security.context
         ciphered = aarq.context == ApplicationContext.LN_CIPHERED
-        refused = self._refusal(aarq, ciphered)
+        refused = self._demands(aarq, ciphered)
         if refused:
             information = ConfirmedServiceError(1, 6, 4).encode()
             return Aare(aarq.context, AssociationResult.REJECTED_PERMANENT, refused, information).encode()
@@ -136,16 +143,16 @@ class SecuredAssociation:
         if protection is not None:
             keys = replace(context.keys, dedicated=initiate.dedicated_key)
             protection.context = replace(context, keys=keys)
-            room = initiate.max_receive_pdu and max(0, initiate.max_receive_pdu - protection.overhead)
-            initiate = replace(initiate, max_receive_pdu=room, dedicated_key=None)
-        return self._let_in(aarq, initiate, protection, now)
+            initiate = replace(initiate, dedicated_key=None)
+        return self._accept(aarq, initiate, protection, now)
 
-    def _let_in(self, aarq: Aarq, initiate: InitiateRequest, protection: ApduProtection | None, now: float) -> bytes:
+    def _accept(self, aarq: Aarq, initiate: InitiateRequest, protection: ApduProtection | None, now: float) -> bytes:
         security = self._security
-        mechanism = Mechanism.LLS if self._password else None
-        within = Aarq(ApplicationContext.LN, initiate.encode(), mechanism, self._password or None)
-        answer = self._plain.receive(within.encode(), now)
-        if answer[0] != AARE or not self._plain.open:
+        password = self._meter.identity.password
+        # Asked for again without ciphering, and with the password it expects.
+        within = Aarq(ApplicationContext.LN, initiate.encode(), Mechanism.LLS if password else None, password or None)
+        answer = super().receive(within.encode(), now)
+        if answer[0] != AARE or not self.open:
             return answer
         response = InitiateResponse.decode(Aare.decode(answer).user_information)
         services = Conformance(initiate.conformance & (Conformance.ACTION | Conformance.GENERAL_PROTECTION))
@@ -176,7 +183,7 @@ class SecuredAssociation:
             system_title=security.context.system_title,
         ).encode()
 
-    def _refusal(self, aarq: Aarq, ciphered: bool) -> int:
+    def _demands(self, aarq: Aarq, ciphered: bool) -> int:
         security = self._security
         if aarq.context not in (ApplicationContext.LN, ApplicationContext.LN_CIPHERED):
             return _CONTEXT
@@ -193,14 +200,12 @@ class SecuredAssociation:
             return AUTHENTICATION_FAILURE
         return 0
 
-    def _release(self, apdu: bytes, now: float) -> bytes:
+    def _let_go(self, apdu: bytes, now: float) -> bytes:
         information = Release.decode(apdu).user_information
         protection = self._protection
         if protection is None or not information:
-            self.close()
-            return self._plain.receive(apdu, now)
+            return super().receive(apdu, now)
         protection.unprotect(information)
-        response = InitiateResponse(Conformance(0), 0).encode()
-        answer = Release(response=True, user_information=protection.protect(response))
+        response = protection.protect(InitiateResponse(Conformance(0), 0).encode())
         self.close()
-        return answer.encode()
+        return Release(response=True, user_information=response).encode()

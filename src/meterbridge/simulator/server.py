@@ -15,7 +15,7 @@ from meterbridge.dlms import HdlcParameters
 from meterbridge.errors import ConfigurationError
 from meterbridge.simulator.association import ServerAssociation
 from meterbridge.simulator.behaviour import Action, Behaviour, Close, Faithful, Forget, Send
-from meterbridge.simulator.links import Association, HdlcSide, ServerSide, WrapperSide
+from meterbridge.simulator.links import HdlcSide, ServerSide, WrapperSide
 from meterbridge.simulator.meter import PUBLIC_CLIENT, SimulatedMeter
 from meterbridge.simulator.secured import SecuredAssociation
 
@@ -236,15 +236,19 @@ class MeterConnection(asyncio.Protocol):
         parameters = server.behaviour.link_parameters(options.hdlc_parameters, server.clock())
         return HdlcSide(identity, parameters, self._associate)
 
-    def _associate(self, client: int) -> Association:
+    def _associate(self, client: int) -> ServerAssociation:
         server = self._server
         meter = server.meter
-        plain = ServerAssociation(
-            meter, client, server.behaviour, lambda: server.claim(self), lambda: server.release(self)
-        )
+
+        def claim() -> bool:
+            return server.claim(self)
+
+        def release() -> None:
+            server.release(self)
+
         if meter.security is None or client == PUBLIC_CLIENT:
-            return plain
-        return SecuredAssociation(plain, meter.security, meter.identity.password)
+            return ServerAssociation(meter, client, server.behaviour, claim, release)
+        return SecuredAssociation(meter, client, server.behaviour, claim, release, meter.security)
 
     def _next_action(self) -> None:
         self._sending = None
