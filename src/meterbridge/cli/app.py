@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from meterbridge import __version__
-from meterbridge.cli import decode, demo, listen, read, run, simulate
+from meterbridge.cli import decode, demo, gateway_config, listen, outbox, read, run, simulate
 from meterbridge.cli.exits import INCOMPLETE, INTERRUPTED, exit_code
 from meterbridge.errors import MeterbridgeError
 
@@ -26,6 +26,8 @@ app.command()(listen.listen)
 app.command()(simulate.simulate)
 app.command()(run.run)
 app.command()(demo.demo)
+app.command()(gateway_config.gateway_config)
+app.add_typer(outbox.app)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,48 @@
+"""`meterbridge gateway-config`: files for tb-gateway and its Mosquitto."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from meterbridge.errors import ConfigurationError
+from meterbridge.thingsboard import GatewaySettings, gateway_files
+
+
+def gateway_config(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; made if missing.")],
+    token: Annotated[
+        str,
+        typer.Option(envvar="METERBRIDGE_DELIVERY__GATEWAY_TOKEN", help="Access token of the gateway device."),
+    ] = "GATEWAY_TOKEN",
+    host: Annotated[str, typer.Option(help="ThingsBoard.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Its MQTT port.")] = 1883,
+    broker_host: Annotated[str, typer.Option(help="Address Mosquitto listens on.")] = "127.0.0.1",
+    broker_port: Annotated[int, typer.Option(min=1, max=65_535, help="Its port.")] = 1884,
+    device_type: Annotated[str, typer.Option(help="Device profile of new devices.")] = "dlms-meter",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+) -> None:
+    """Write tb_gateway.json, mqtt.json, logs.json and mosquitto.conf with the settings that lose least."""
+    target = folder.resolve()
+    files = gateway_files(GatewaySettings(target, token, host, port, broker_host, broker_port, device_type))
+    taken = [name for name in files if (target / name).exists()]
+    if taken and not force:
+        raise ConfigurationError(f"{folder} already holds {', '.join(taken)}; --force overwrites")
+    try:
+        for part in ("storage", "logs", "mosquitto"):
+            (target / part).mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            file = target / name
+            if token in text:
+                # Before anything is in it.
+                file.touch(mode=0o600)
+                file.chmod(0o600)
+            file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"{folder} cannot be written: {error.strerror}") from None
+    typer.echo(f"mosquitto -c {target / 'mosquitto.conf'}")
+    typer.echo(f"TB_GW_CONFIG_DIR={target} thingsboard-gateway")
+    if token == "GATEWAY_TOKEN":
+        typer.echo("Put the gateway device's access token in the place of GATEWAY_TOKEN in tb_gateway.json.")

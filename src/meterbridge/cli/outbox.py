@@ -1,0 +1,151 @@
+"""`meterbridge outbox`: what waits, what is in quarantine, and what becomes of it. The service may run meanwhile."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from meterbridge.delivery import inspection
+from meterbridge.errors import ConfigurationError
+from meterbridge.settings import load_settings
+
+app = typer.Typer(name="outbox", help="What waits for ThingsBoard, and what it would not take.", no_args_is_help=True)
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; ./meterbridge.toml unless given.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
+IdsArgument = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Ids that `list` shows.")]
+AllOption = Annotated[bool, typer.Option("--all", help="All that is in quarantine.")]
+
+
+@app.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Rows that wait, by route, and how many are in quarantine."""
+    settings = load_settings(config).outbox
+    found = inspection.summary(settings.path)
+    now = time.time()
+    if as_json:
+        routes = [
+            {
+                "route": route.route,
+                "rows": route.rows,
+                "octets": route.octets,
+                "oldest_s": round(now - route.oldest_at / 1000, 1),
+            }
+            for route in found.routes
+        ]
+        aside = [str(path) for path in found.set_aside]
+        typer.echo(
+            json.dumps(
+                {
+                    "path": str(settings.path),
+                    "rows": sum(route.rows for route in found.routes),
+                    "octets": sum(route.octets for route in found.routes),
+                    "max_rows": settings.max_rows,
+                    "max_octets": settings.max_octets,
+                    "max_age_days": settings.max_age_days,
+                    "routes": routes,
+                    "quarantined": found.quarantined,
+                    "retrying": found.claimed,
+                    "set_aside": aside,
+                }
+            )
+        )
+        return
+    table = Table("route", "rows", "octets", "oldest")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for route in found.routes:
+        table.add_row(Text(route.route), str(route.rows), str(route.octets), _age(now - route.oldest_at / 1000))
+    console = Console()
+    console.print(table if found.routes else "Nothing waits.", highlight=False)
+    retrying = f", {found.claimed} of them about to be sent again" if found.claimed else ""
+    console.print(f"{found.quarantined} in quarantine{retrying}.", highlight=False)
+    for path in found.set_aside:
+        console.print(f"damaged file set aside: {path}", highlight=False, markup=False)
+
+
+@app.command("list")
+def list_(
+    config: ConfigOption = None,
+    waiting: Annotated[bool, typer.Option("--waiting", help="What waits, instead of what is in quarantine.")] = False,
+    meter: Annotated[int | None, typer.Option(help="Of one meter, by its id.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many at most, the oldest.")] = 100,
+    as_json: JsonOption = False,
+) -> None:
+    """What is in quarantine, and why."""
+    path = load_settings(config).outbox.path
+    found = inspection.listing(path, quarantined=not waiting, meter=meter, limit=limit)
+    if as_json:
+        for item in found:
+            row = item.row
+            payload = row.payload.decode(errors="replace")
+            shown = {key: getattr(row, key) for key in ("id", "meter", "route", "kind", "device", "ts", "at")}
+            typer.echo(json.dumps({**shown, "payload": payload, "error": item.error}))
+        return
+    table = Table("id", "meter", "device", "kind", "time", "octets", "" if waiting else "error")
+    for item in found:
+        row = item.row
+        table.add_row(
+            str(row.id),
+            str(row.meter),
+            Text(row.device),
+            row.kind,
+            _time(row.ts),
+            str(len(row.payload)),
+            Text(item.error),
+        )
+    Console().print(table)
+
+
+@app.command()
+def retry(config: ConfigOption = None, ids: IdsArgument = None, every: AllOption = False) -> None:
+    """Send what is in quarantine again; a running service takes it within seconds."""
+    count = inspection.retry(load_settings(config).outbox.path, _chosen(ids, every))
+    typer.echo(f"{count} to be sent again.")
+
+
+@app.command()
+def purge(
+    config: ConfigOption = None,
+    ids: IdsArgument = None,
+    every: AllOption = False,
+    route: Annotated[str | None, typer.Option(help="All that waits for this route, instead.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete what is in quarantine, or what waits for a route: for good."""
+    path = load_settings(config).outbox.path
+    if route is not None and (ids or every):
+        raise ConfigurationError("give either --route or what is in quarantine, not both")
+    chosen = None if route is not None else _chosen(ids, every)
+    if not yes:
+        typer.confirm("These readings will never reach ThingsBoard. Delete them?", abort=True)
+    count = inspection.purge(path, chosen) if route is None else inspection.purge_route(path, route)
+    typer.echo(f"{count} deleted.")
+
+
+def _chosen(ids: list[int] | None, every: bool) -> list[int] | None:
+    if bool(ids) == every:
+        raise ConfigurationError("name ids, or --all")
+    return None if every else ids
+
+
+def _time(ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return str(ms)
+
+
+def _age(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
