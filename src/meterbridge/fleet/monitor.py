@@ -19,6 +19,8 @@ from meterbridge.store import Diagnostic, MeterMetrics, NetworkMetrics
 
 _SUPERVISE_EVERY = 5.0
 _PRUNE_EVERY = 3600.0
+# Meters counted before the loop may go on: a few milliseconds' worth.
+_AT_ONCE = 100
 
 
 class MetricsStore(Protocol):
@@ -171,14 +173,14 @@ class FleetMonitor:
         Raises:
             StoreError: the rows could not be written; the report was handed on all the same.
         """
-        interval = self.measure()
+        interval = await self.measure()
         self.last = interval.report
         self._listener(interval.report)
         await self._store.record(interval.metrics, interval.network, interval.diagnostics)
         return interval.report
 
-    def measure(self) -> Interval:
-        """End the interval: count what happened since the last one."""
+    async def measure(self) -> Interval:
+        """End the interval: count what happened since the last one, without holding up the polls meanwhile."""
         at = round(self._wall() * 1000)
         now = self._monotonic()
         seconds, self._since = now - self._since, now
@@ -190,7 +192,9 @@ class FleetMonitor:
         total: Counter[str] = Counter()
         latency = 0.0
         seen: dict[MeterId, _Seen] = {}
-        for status in statuses:
+        for number, status in enumerate(statuses, 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
             meter = status.meter.id
             before, after = self._seen.get(meter, _NEVER), self._look(status)
             seen[meter] = after
