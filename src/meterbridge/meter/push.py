@@ -93,6 +93,7 @@ class PushListener:
         self._events: deque[Pushed] = deque()
         self._arrived = asyncio.Event()
         self._connections: set[_Connection] = set()
+        self._held_back: dict[_Connection, None] = {}
         self._server: asyncio.Server | None = None
         self._datagrams: asyncio.DatagramTransport | None = None
         self.port = 0
@@ -136,9 +137,11 @@ class PushListener:
             self._arrived.clear()
             await self._arrived.wait()
         event = self._events.popleft()
-        if not self._full:
-            for connection in self._connections:
-                connection.resume()
+        while self._held_back and not self._full:
+            # The one that has waited longest; it goes to the end again where it has more than there is room for.
+            connection = next(iter(self._held_back))
+            del self._held_back[connection]
+            connection.go_on()
         return event
 
     # ---- for the protocols below
@@ -186,13 +189,9 @@ class _Connection(asyncio.Protocol):
         self._last = asyncio.get_running_loop().time()
         self._useless += len(data)
         self._decoder.receive_data(data)
-        self._drain()
-        limits = self._listener.limits
-        if self._useless > limits.useless:
+        self.go_on()
+        if self._useless > self._listener.limits.useless and not self._paused:
             self._finish(f"{self._useless} octets without an APDU", by_us=True)
-        elif self._listener._full and self._transport is not None and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         """See asyncio."""
@@ -208,35 +207,53 @@ class _Connection(asyncio.Protocol):
         if self._transport is not None:
             self._finish(reason, by_us=True)
 
-    def resume(self) -> None:
-        """Read on, where reading was put off."""
-        if self._paused and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
+    def go_on(self) -> None:
+        """Hand on what has come while there is room; read on when all of it is handed on."""
+        transport = self._transport
+        if transport is None:
+            return
+        while not self._listener._full:
+            if not self._emit_next():
+                if self._paused:
+                    self._paused = False
+                    self._last = asyncio.get_running_loop().time()
+                    transport.resume_reading()
+                return
+        self._listener._held_back[self] = None
+        if not self._paused:
+            self._paused = True
+            transport.pause_reading()
 
-    def _drain(self) -> None:
-        while (event := self._decoder.next_event()) is not None:
-            if isinstance(event, Decoded):
-                self._useless = 0
-            self._listener._emit(self._peer, event)
+    def _emit_next(self) -> bool:
+        event = self._decoder.next_event()
+        if event is None:
+            return False
+        if isinstance(event, Decoded):
+            self._useless = 0
+        self._listener._emit(self._peer, event)
+        return True
 
     def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        due = self._last + self._listener.limits.idle
+        idle = self._listener.limits.idle
         if self._transport is None:
             return
-        if loop.time() >= due and not self._paused:
-            self._finish(f"silent for {self._listener.limits.idle:g} s", by_us=True)
+        # While we do not read, the silence is ours.
+        since = loop.time() if self._paused else self._last
+        if loop.time() >= since + idle:
+            self._finish(f"silent for {idle:g} s", by_us=True)
         else:
-            self._timer = loop.call_at(max(due, loop.time() + 0.01), self._watch)
+            self._timer = loop.call_at(since + idle, self._watch)
 
     def _finish(self, reason: str, *, by_us: bool) -> None:
         transport, self._transport = self._transport, None
         if self._timer is not None:
             self._timer.cancel()
         self._listener._connections.discard(self)
+        self._listener._held_back.pop(self, None)
         self._decoder.end()
-        self._drain()
+        while self._emit_next():
+            pass
         self._listener._emit(self._peer, Closed(reason, by_us))
         if transport is not None and by_us:
             transport.abort()
