@@ -99,8 +99,7 @@ class _Cursor:
 
     def attribute(self) -> str:
         descriptor, self.position = AttributeDescriptor.decode_at(self.octets, self.position)
-        selection = descriptor.selection
-        return str(descriptor) if selection is None else f"{descriptor} selector {selection.selector}"
+        return _spelt(descriptor)
 
     def method(self) -> str:
         return str(MethodDescriptor(self.uint(2), LogicalName(self.take(6)), self.uint()))
@@ -126,6 +125,11 @@ class _Cursor:
         return {name: value for name, value in fields.items() if value is not None}
 
 
+def _spelt(descriptor: AttributeDescriptor) -> str:
+    selection = descriptor.selection
+    return str(descriptor) if selection is None else f"{descriptor} selector {selection.selector}"
+
+
 def _block(cursor: _Cursor) -> dict[str, object]:
     last, number = bool(cursor.uint()), cursor.uint(4)
     return {"last": last, "block": number, "raw": cursor.octet_string()}
@@ -140,7 +144,7 @@ def _get_request(apdu: bytes) -> Fields:
     if request.block_number is not None:
         return {"type": "next", "invoke_id": request.invoke_id, "block": request.block_number}
     kind = "with-list" if request.with_list else "normal"
-    return {"type": kind, "invoke_id": request.invoke_id, "attributes": [str(each) for each in request.attributes]}
+    return {"type": kind, "invoke_id": request.invoke_id, "attributes": list(map(_spelt, request.attributes))}
 
 
 def _get_response(apdu: bytes) -> Fields:
