@@ -1,14 +1,20 @@
-"""An MQTT server that records each message before it acknowledges it, and misbehaves on demand."""
+"""An MQTT server that records each message before it acknowledges it, and misbehaves on demand.
+
+It stands in ThingsBoard's place for the service and for the real tb-gateway.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import struct
 from collections.abc import Callable
 
+LIMITS = {"maxPayloadSize": 65_536, "maxInflightMessages": 100, "rateLimits": {}, "gatewayRateLimits": {}}
+
 
 class Recorder:
-    """MQTT 3.1.1 or 5, QoS 1, publishing clients only.
+    """MQTT 3.1.1 or 5, up to QoS 1; it publishes nothing but answers to tb-gateway's question for its limits.
 
     Args:
         port: loopback port.
@@ -17,11 +23,15 @@ class Recorder:
     def __init__(self, port: int) -> None:
         self.port = port
         self.messages: list[tuple[str, bytes]] = []
+        # Who sent each message: its user name, in ThingsBoard's case the token.
+        self.senders: list[str] = []
         self.acknowledge = True
         self.greeting: bytes | None = None
         self.cut_after: int | None = None
         self.refuse: Callable[[str], int] = lambda topic: 0
+        self.chokes_on: Callable[[bytes], bool] = lambda payload: False
         self.connections = 0
+        self.closures = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -42,6 +52,22 @@ class Recorder:
         for writer in self._writers:
             writer.transport.abort()
 
+    def readings(self) -> dict[str, list[int]]:
+        """Times by device in the order of their first arrival, over all three routes; by token on the device route."""
+        got: dict[str, dict[int, None]] = {}
+        for (topic, payload), sender in zip(self.messages, self.senders, strict=True):
+            if not topic.endswith("/telemetry"):
+                continue
+            content = json.loads(payload)
+            if topic == "v1/gateway/telemetry":
+                for device, items in content.items():
+                    got.setdefault(device, {}).update(dict.fromkeys(item["ts"] for item in items))
+            else:
+                device = sender if topic.split("/")[2] == "me" else topic.split("/")[2]
+                items = content if isinstance(content, list) else [content]
+                got.setdefault(device, {}).update(dict.fromkeys(item["ts"] for item in items))
+        return {device: list(times) for device, times in got.items()}
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self._writers.add(writer)
@@ -54,8 +80,8 @@ class Recorder:
             writer.transport.abort()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        version = 4
-        while True:
+        version, sender = 4, ""
+        while not writer.transport.is_closing():
             (head,) = await reader.readexactly(1)
             length = shift = 0
             while True:
@@ -65,25 +91,47 @@ class Recorder:
                 if octet < 0x80:
                     break
             body = await reader.readexactly(length)
-            if head >> 4 == 1:
+            kind, none = head >> 4, b"" if version == 4 else b"\x00"
+            if kind == 1:
                 if self.greeting is not None:
                     writer.write(self.greeting)
                     continue
-                version = body[6]
+                version, sender = body[6], _user(body)
                 writer.write(b"\x20\x02\x00\x00" if version == 4 else b"\x20\x03\x00\x00\x00")
-            elif head >> 4 == 3:
-                self._publish(body, version, writer)
-            elif head >> 4 == 12:
+            elif kind == 3:
+                self._publish(head, body, version, sender, writer)
+            elif kind == 8:
+                count = _topics(body[2 + len(none) :], 1)
+                writer.write(_packet(0x90, body[:2] + none + b"\x01" * count))
+            elif kind == 10:
+                count = _topics(body[2 + len(none) :], 0)
+                writer.write(_packet(0xB0, body[:2] + (none + b"\x00" * count if version == 5 else b"")))
+            elif kind == 12:
                 writer.write(b"\xd0\x00")
 
-    def _publish(self, body: bytes, version: int, writer: asyncio.StreamWriter) -> None:
+    def _publish(self, head: int, body: bytes, version: int, sender: str, writer: asyncio.StreamWriter) -> None:
+        qos = head >> 1 & 3
         (size,) = struct.unpack_from(">H", body)
         topic = body[2 : 2 + size].decode()
-        mid = body[2 + size : 4 + size]
-        payload = body[4 + size :] if version == 4 else body[5 + size :]
-        code = self.refuse(topic)
-        if not code:
-            self.messages.append((topic, payload))
+        start = 2 + size + (2 if qos else 0)
+        mid = body[2 + size : start]
+        # No properties come from the clients here: their length is one octet.
+        payload = body[start:] if version == 4 else body[start + 1 :]
+        if topic.startswith("v1/devices/me/rpc/request/"):
+            answer = json.dumps(LIMITS).encode()
+            reply = topic.replace("request", "response").encode()
+            none = b"" if version == 4 else b"\x00"
+            writer.write(_packet(0x30, struct.pack(">H", len(reply)) + reply + none + answer))
+            code = 0
+        elif self.chokes_on(payload):
+            self.closures += 1
+            writer.transport.close()
+            return
+        else:
+            code = self.refuse(topic)
+            if not code:
+                self.messages.append((topic, payload))
+                self.senders.append(sender)
         if self.cut_after is not None:
             self.cut_after -= 1
             if self.cut_after <= 0:
@@ -91,5 +139,36 @@ class Recorder:
                 self.cut_after = None
                 writer.transport.abort()
                 return
-        if self.acknowledge:
+        if self.acknowledge and qos:
             writer.write(b"\x40\x02" + mid if version == 4 else b"\x40\x03" + mid + bytes([code]))
+
+
+def _packet(head: int, body: bytes) -> bytes:
+    length, octets = len(body), bytearray()
+    while True:
+        length, octet = length >> 7, length & 0x7F
+        octets.append(octet | (0x80 if length else 0))
+        if not length:
+            return bytes([head]) + bytes(octets) + body
+
+
+def _topics(body: bytes, options: int) -> int:
+    count = at = 0
+    while at < len(body):
+        (size,) = struct.unpack_from(">H", body, at)
+        at += 2 + size + options
+        count += 1
+    return count
+
+
+def _user(body: bytes) -> str:
+    flags, at = body[7], 10
+    if body[6] == 5:
+        at += 1 + body[at]
+    texts = []
+    # Client identifier, then user name; no client here leaves a will.
+    while at < len(body):
+        (size,) = struct.unpack_from(">H", body, at)
+        texts.append(body[at + 2 : at + 2 + size].decode())
+        at += 2 + size
+    return texts[1] if flags & 0x80 else ""

@@ -1,5 +1,6 @@
 """From a reading to its PUBACK: a durable outbox and the publisher that empties it."""
 
+from meterbridge.delivery import inspection
 from meterbridge.delivery.alarms import DeliveryAlarms
 from meterbridge.delivery.choice import RouteBook, RouteSettings
 from meterbridge.delivery.events import (
@@ -66,5 +67,6 @@ __all__ = [
     "check_device_name",
     "device_route_name",
     "gateway_route_name",
+    "inspection",
     "rehome",
 ]

@@ -289,6 +289,8 @@ class Line:
         """Take leave of the server; what is unacknowledged stays in the outbox."""
         client, self._client = self._client, None
         if client is not None and client.socket() is not None:
+            # It would be told of farewells too, which nobody waits for.
+            client.on_publish = None
             if self.state is State.UP:
                 for device in sorted(self._greeted):
                     if (message := self._route.farewell(device)) is not None:
