@@ -7,10 +7,11 @@ import os
 import random
 import resource
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -22,14 +23,16 @@ from meterbridge.delivery import (
     Limits,
     LineLimits,
     Outbox,
+    OutboxStats,
     Publisher,
+    PublisherStats,
     RouteBook,
     RouteSettings,
     Row,
     Tls,
     rehome,
 )
-from meterbridge.errors import ConfigurationError, StoreError
+from meterbridge.errors import ConfigurationError, MeterNotFound, StoreError
 from meterbridge.fleet import (
     AlarmDesk,
     ConnectionGate,
@@ -45,6 +48,7 @@ from meterbridge.fleet import (
     ReloadResult,
     Schedule,
     StatusReport,
+    WorkerStatus,
     choose_pinger,
     phase_of,
     render,
@@ -66,7 +70,7 @@ from meterbridge.meter import (
     Trouble,
     load_model,
 )
-from meterbridge.model import Meter, MeterId
+from meterbridge.model import Meter, MeterId, Reading
 from meterbridge.settings import (
     DatabaseSettings,
     DeliverySettings,
@@ -89,6 +93,9 @@ from meterbridge.store import (
 from meterbridge.thingsboard import attributes, telemetry
 
 _log = structlog.get_logger(__name__)
+_Part = TypeVar("_Part")
+Listener = Callable[[str, dict[str, object]], None]
+"""Told what happened, `reading`, `failure`, `alarm_opened` or `alarm_resolved`, and the particulars."""
 _RECORD_INTERVAL = 5.0
 _STATUS_FILE = "status.txt"
 _SEVERITIES = {
@@ -217,7 +224,7 @@ class Service:
         self._tally = DeliveryTally()
         self._polling: dict[str, PollingSettings] = {}
         self.bridge: MultiMeterBridge | None = None
-        self.desk = AlarmDesk(time.time, _log_alarm)
+        self.desk = AlarmDesk(time.time, self._alarm_changed)
         self._delivery_alarms = DeliveryAlarms(
             self.desk, settings.delivery.route_down_after_s, settings.delivery.backlog_alarm_s
         )
@@ -225,6 +232,66 @@ class Service:
         self.network: NetworkMonitor | None = None
         self.broken = asyncio.Event()
         self.counters = ServiceCounters()
+        self.latest: dict[MeterId, Reading] = {}
+        self._listeners: list[Listener] = []
+
+    # ---- what the rooms above look at, once it is started
+
+    @property
+    def database(self) -> AsyncEngine:
+        """The engine; stays the service's."""
+        return _started(self._engine)
+
+    @property
+    def repository(self) -> MeterRepository:
+        """The configured meters."""
+        return _started(self._repository)
+
+    @property
+    def alarms(self) -> AlarmRepository:
+        """The stored alarms."""
+        return _started(self._alarms)
+
+    @property
+    def metrics(self) -> MetricsRepository:
+        """The stored metrics."""
+        return MetricsRepository(self.database)
+
+    @property
+    def fleet(self) -> MultiMeterBridge:
+        """The workers."""
+        return _started(self.bridge)
+
+    def statuses(self) -> list[WorkerStatus]:
+        """Status of every active meter."""
+        return self.fleet.statuses()
+
+    def status_of(self, meter: MeterId) -> WorkerStatus | None:
+        """Status of one meter, None for an inactive one."""
+        try:
+            return self.fleet.status(meter)
+        except MeterNotFound:
+            return None
+
+    def outbox_stats(self) -> OutboxStats:
+        """A moment of the outbox."""
+        return _started(self._outbox).stats()
+
+    def route_stats(self) -> list[PublisherStats]:
+        """A moment of each route."""
+        return list(_started(self._publisher).stats())
+
+    def listen(self, listener: Listener) -> None:
+        """Have a listener told of readings, failures and alarms; it must return at once."""
+        self._listeners.append(listener)
+
+    async def reload_meters(self) -> None:
+        """Take over the meters as they are in the database now; the untouched are not disturbed.
+
+        Raises:
+            StoreError: they cannot be read; they go on as they were.
+        """
+        await self.reload(self._settings)
 
     async def start(self) -> None:
         """Open database and outbox, connect publishers and start polling.
@@ -382,6 +449,7 @@ class Service:
     def _leave(self, meter: MeterId) -> None:
         """Free the route of a meter that is no longer polled; its rows stay in the outbox."""
         self._present.discard(meter)
+        self.latest.pop(meter, None)
         told = self._described.pop(meter, None)
         if told is None or self._publisher is None:
             return
@@ -412,6 +480,10 @@ class Service:
         self.counters.readings += 1
         self._recorded.seen.add(meter.id)
         reading = outcome.reading
+        self.latest[meter.id] = reading
+        if self._listeners:
+            values = {name: quantity.value for name, quantity in reading.values.items()}
+            self._tell("reading", {"meter": meter.id, "ts": reading.ts, "values": values})
         for name, reason in reading.errors.items():
             _log.debug("measurement_failed", meter=meter.id, name=meter.name, measurement=name, reason=reason)
         if self._outbox is None or not meter.tb_enabled:
@@ -433,6 +505,7 @@ class Service:
         """Note that a meter could not be read (called by the worker)."""
         self.counters.polls += 1
         self._recorded.errors[meter.id] = str(outcome.error)
+        self._tell("failure", {"meter": meter.id, "reason": str(outcome.error)})
         _log.warning(
             "meter_failed",
             meter=meter.id,
@@ -455,6 +528,18 @@ class Service:
     def _delivery_event(self, event: Event) -> None:
         _log.info("delivery", what=type(event).__name__, detail=str(event))
         self._delivery_alarms.happened(event, time.time())
+
+    def _alarm_changed(self, change: AlarmChange) -> None:
+        _log_alarm(change)
+        told: dict[str, object] = {"meter": change.meter, "type": str(change.type), "at": change.at}
+        if isinstance(change, Raise):
+            self._tell("alarm_opened", {**told, "severity": str(change.severity), "message": change.message})
+        else:
+            self._tell("alarm_resolved", told)
+
+    def _tell(self, kind: str, body: dict[str, object]) -> None:
+        for listener in self._listeners:
+            listener(kind, body)
 
     def _report(self, report: StatusReport) -> None:
         """Log the report and put its table where people find it."""
@@ -498,6 +583,12 @@ class Service:
             await self.desk.flush(alarms)
         except StoreError as error:
             _log.error("record_failed", reason=str(error))
+
+
+def _started(part: _Part | None) -> _Part:
+    if part is None:
+        raise StoreError("the service has not started")
+    return part
 
 
 async def _seal(repository: MeterRepository) -> None:
