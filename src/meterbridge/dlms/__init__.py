@@ -25,7 +25,11 @@ from meterbridge.dlms.fast_path import PreparedGet
 from meterbridge.dlms.hdlc import Discarded, Frame, FrameDecoder, client_address, server_address
 from meterbridge.dlms.hdlc_link import HdlcLink, HdlcParameters, HdlcServerLink
 from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkEvent, LinkOpened
+from meterbridge.dlms.notification import DataNotification, EventNotification, InformationReport
 from meterbridge.dlms.obis import LogicalName
+from meterbridge.dlms.push_decoder import Decoded, KeyRing, PushDecoder
+from meterbridge.dlms.push_list import ListLayout, PushedValue, PushList, interpret
+from meterbridge.dlms.reception import Arrived, Framing, Reception, Refused
 from meterbridge.dlms.security import Keys, SecurityContext, SecurityPolicy, SecuritySuite
 from meterbridge.dlms.units import scaled, unit_symbol
 from meterbridge.dlms.wrapper import WrapperLink
@@ -33,6 +37,7 @@ from meterbridge.dlms.xdlms import AttributeDescriptor, DataAccessResult, Method
 
 __all__ = [
     "ApduReceived",
+    "Arrived",
     "AssociationClosed",
     "AssociationEvent",
     "AssociationOpened",
@@ -45,27 +50,39 @@ __all__ = [
     "Credentials",
     "Data",
     "DataAccessResult",
+    "DataNotification",
     "DataType",
     "Date",
     "DateTime",
+    "Decoded",
     "Discarded",
+    "EventNotification",
     "Frame",
     "FrameDecoder",
+    "Framing",
     "HdlcLink",
     "HdlcParameters",
     "HdlcServerLink",
+    "InformationReport",
     "InvocationCounter",
+    "KeyRing",
     "Keys",
     "Link",
     "LinkClosed",
     "LinkEvent",
     "LinkOpened",
+    "ListLayout",
     "LogicalName",
     "Mechanism",
     "MethodDescriptor",
     "Notified",
     "PreparedGet",
     "Protection",
+    "PushDecoder",
+    "PushList",
+    "PushedValue",
+    "Reception",
+    "Refused",
     "RequestCompleted",
     "ReservedCounter",
     "SecurityContext",
@@ -78,6 +95,7 @@ __all__ = [
     "WrapperLink",
     "class_name",
     "client_address",
+    "interpret",
     "present",
     "present_object",
     "scaled",

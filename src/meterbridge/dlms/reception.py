@@ -288,8 +288,9 @@ class Reception:
     def receive_data(self, data: bytes) -> None:
         """Take octets in; what they complete is read with `next_event`."""
         if self._framing in (None, Framing.RAW):
-            # One more than allowed, so that too long is known from just right.
-            self._raw += data[: self._max_apdu + 1 - len(self._raw)]
+            # One more than allowed, so that too long is known from just right; the first alone where it is no APDU.
+            most = self._max_apdu + 1 if self._bare or self._framing is Framing.RAW else 1
+            self._raw += data[: most - len(self._raw)]
         self._fed += len(data)
         for lane in self._lanes:
             lane.feed(data)

@@ -1,6 +1,7 @@
 """One meter: its connection, its catalogue entry, its polling."""
 
 from meterbridge.meter.catalogue import MeterModel, load_model, model_names, parse_model
+from meterbridge.meter.catalogue.push import load_layouts
 from meterbridge.meter.client import DLMSClient, MeterAddress, ObjectListElement, Timeouts
 from meterbridge.meter.plan import Readout
 from meterbridge.meter.policy import Backoff, BackoffSettings, BreakerSettings
@@ -20,15 +21,18 @@ from meterbridge.meter.poller import (
     Waiting,
 )
 from meterbridge.meter.profile import ProfileColumn, ProfileTable
+from meterbridge.meter.push import Closed, ListenLimits, Pushed, PushListener
 
 __all__ = [
     "Backoff",
     "BackoffSettings",
     "BreakerSettings",
+    "Closed",
     "DLMSClient",
     "DLMSProductionPoller",
     "Failed",
     "Gate",
+    "ListenLimits",
     "MeterAddress",
     "MeterModel",
     "ObjectListElement",
@@ -39,6 +43,8 @@ __all__ = [
     "PollerState",
     "ProfileColumn",
     "ProfileTable",
+    "PushListener",
+    "Pushed",
     "Readout",
     "Recovered",
     "Stray",
@@ -46,6 +52,7 @@ __all__ = [
     "Tripped",
     "Trouble",
     "Waiting",
+    "load_layouts",
     "load_model",
     "model_names",
     "parse_model",
