@@ -15,10 +15,9 @@ from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.cli.key_options import key_ring_from
 from meterbridge.cli.octets import octets_from
 from meterbridge.cli.pushed import as_json, print_event
-from meterbridge.dlms.push_decoder import Decoded, PushDecoder
-from meterbridge.dlms.reception import Framing, Reception
+from meterbridge.dlms import Decoded, Framing, PushDecoder, Reception
 from meterbridge.errors import ConfigurationError
-from meterbridge.meter.catalogue.push import load_layouts
+from meterbridge.meter import load_layouts
 
 _MOST_OCTETS = 64 << 20
 _MAX_APDU = 1 << 20

@@ -6,8 +6,8 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
-from meterbridge.dlms.push_decoder import KeyRing
-from meterbridge.dlms.security import SYSTEM_TITLE_SIZE, Keys
+from meterbridge.dlms import KeyRing, Keys
+from meterbridge.dlms.security import SYSTEM_TITLE_SIZE
 from meterbridge.errors import ConfigurationError
 
 _KEY_SIZES = (16, 32)

@@ -19,8 +19,8 @@ from meterbridge.cli.decode import AnyFraming, AuthKeyOption, KeyOption
 from meterbridge.cli.key_options import key_ring_from, read_key_ring
 from meterbridge.cli.pushed import as_json, print_event
 from meterbridge.errors import ConfigurationError
-from meterbridge.meter.catalogue.push import load_layouts
-from meterbridge.meter.push import DEFAULT_PORT, Closed, ListenLimits, Pushed, PushListener
+from meterbridge.meter import Closed, ListenLimits, Pushed, PushListener, load_layouts
+from meterbridge.meter.push import DEFAULT_PORT
 
 
 def listen(

@@ -9,9 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from meterbridge.dlms import Data, DataType, DateTime
-from meterbridge.dlms.push_decoder import Decoded
-from meterbridge.dlms.reception import Refused
+from meterbridge.dlms import Data, DataType, DateTime, Decoded, Refused
 from meterbridge.errors import DataAccessError
 from meterbridge.meter.values import displayed
 
