@@ -301,20 +301,18 @@ class ClientAssociation:
         Raises:
             LocalProtocolError: as `get`.
         """
-        several = len(prepared.attributes)
         if self.state is State.READY and self._protection is None:
             invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
-            most = 0 if self.negotiated is None else self.negotiated.max_receive_pdu
-            if several > 1 and not self._agreed & _LISTS:
-                self._check_list(several)
-            frame = self._fast.send(prepared, invoke_id, most)
+            if prepared.several and not self._agreed & _LISTS:
+                self._check_list(len(prepared.attributes))
+            frame = self._fast.send(prepared, invoke_id)
             if frame is not None:
                 # READY to BUSY is a legal move: see the table.
                 self.state = State.BUSY
                 self._invoke_id = invoke_id
                 self._exchange = None
                 return frame
-        self._check_list(several)
+        self._check_list(len(prepared.attributes))
         self.request(GetExchange(prepared.attributes))
         return self.data_to_send()
 
@@ -570,6 +568,7 @@ class ClientAssociation:
             raise _service_error(information)
         self.negotiated = InitiateResponse.decode(information)
         self._agreed = int(self.negotiated.conformance)
+        self._fast.opened(self.negotiated.max_receive_pdu)
         self._protection = authentication.protection
         if authentication.needs_proof:
             self._move(_Move.CHALLENGED)

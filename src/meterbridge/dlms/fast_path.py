@@ -73,10 +73,11 @@ class PreparedGet:
         attributes: what to read.
     """
 
-    __slots__ = ("_apdus", "_known", "attributes")
+    __slots__ = ("_apdus", "_known", "attributes", "several")
 
     def __init__(self, attributes: tuple[AttributeDescriptor, ...]) -> None:
         self.attributes = attributes
+        self.several = len(attributes) > 1
         self._apdus = [GetRequest(invoke_id, attributes).encode() for invoke_id in range(16)]
         self._known: dict[Hashable, dict[int, _Known]] = {}
 
@@ -85,24 +86,34 @@ class PreparedGet:
         return self._apdus[invoke_id]
 
     def known(self, addresses: Hashable) -> dict[int, _Known]:
-        """Return what is known of the frames between two addresses, by sequence and invoke id."""
+        """Return what is known of the frames between two addresses, by sequence and invoke id.
+
+        Args:
+            addresses: both, and whatever else decides whether a request fits one frame.
+        """
         return self._known.setdefault(addresses, {})
 
 
 class FastPath:
     """The quick way over one link; does nothing on a link that has none."""
 
-    __slots__ = ("_asked", "_awaited", "_link", "_prepared", "_received", "_table")
+    __slots__ = ("_asked", "_awaited", "_link", "_max_pdu", "_prepared", "_received", "_table")
 
     def __init__(self, link: object) -> None:
         self._link = link if isinstance(link, FastLink) else None
+        self._max_pdu = 0
         self._prepared: PreparedGet | None = None
         self._table: dict[int, _Known] = {}
         self._asked: _Known | None = None  # what was sent
         self._awaited: _Known | None = None  # the same, until anything at all has come
         self._received = b""
 
-    def send(self, prepared: PreparedGet, invoke_id: int, max_pdu: int) -> bytes | None:
+    def opened(self, max_pdu: int) -> None:
+        """An association is open to a peer that takes APDUs of so many octets, 0 for any."""
+        self._max_pdu = max_pdu
+        self._prepared = None
+
+    def send(self, prepared: PreparedGet, invoke_id: int) -> bytes | None:
         """Return the one frame of a request, for the caller to send; None leaves the request to the full way."""
         link = self._link
         if link is None:
@@ -112,17 +123,15 @@ class FastPath:
             return None
         if prepared is not self._prepared:
             self._prepared = prepared
-            self._table = prepared.known(link.fast_addresses)
+            self._table = prepared.known((link.fast_addresses, self._max_pdu))
         key = sequence << 4 | invoke_id
         known = self._table.get(key)
         if known is None:
             apdu = prepared.apdu(invoke_id)
-            frame = None if max_pdu and len(apdu) > max_pdu else link.fast_frame(apdu)
+            frame = None if self._max_pdu and len(apdu) > self._max_pdu else link.fast_frame(apdu)
             if frame is None:
                 return None
             known = self._table[key] = _Known(frame, apdu)
-        elif max_pdu and len(known.apdu) > max_pdu:
-            return None
         self._asked = self._awaited = known
         link.fast_sent(known.apdu)
         return known.frame

@@ -480,10 +480,10 @@ class DLMSClient:
             DataAccessError: the meter has none, or refuses it.
             MeterError: as `get`.
         """
-        readout = await self.read_measurements([name])
-        if name in readout.errors:
-            raise readout.errors[name]
-        return readout.values[name]
+        values, errors = await self.read_measurements((name,))
+        if errors:
+            raise errors[name]
+        return values[name]
 
     async def read_measurements(self, names: Iterable[str] | None = None) -> Readout:
         """Read several measurements, all in one request where the meter has GET with list.
@@ -499,13 +499,13 @@ class DLMSClient:
         """
         wanted = None if names is None else tuple(names)
         plan = self._plans.get(wanted)
-        association = self._association
-        if plan is None or association is None or not self._takes_lists(association) or not self._turn.take_if_free():
+        association, transport = self._association, self._transport
+        if plan is None or association is None or transport is None or not self._may_repeat(plan, association):
             return await self._read_and_learn(wanted)
         try:
             # What a poller does all day, hence without a step more than it takes.
             waiter = self._expect()
-            self._write(association.get_prepared(plan.prepared))
+            transport.write(association.get_prepared(plan.prepared))
             event = await waiter
         except ServiceError:
             event = None
@@ -518,6 +518,10 @@ class DLMSClient:
         if type(event) is RequestCompleted:
             return plan.readout(event.results)
         return await self._read_and_learn(wanted)
+
+    def _may_repeat(self, plan: ReadPlan, association: ClientAssociation) -> bool:
+        """Whether a plan can be used now; the turn is ours then."""
+        return (plan.single or self._takes_lists(association)) and self._turn.take_if_free()
 
     async def _read_and_learn(self, names: tuple[str, ...] | None) -> Readout:
         """Read measurements one way or another, and plan a quick way for the next time."""
@@ -721,10 +725,6 @@ class DLMSClient:
         if self._timer is None:
             self._timer = loop.call_at(self._deadline, self._check_deadline)
         return waiter
-
-    def _write(self, octets: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(octets)
 
     def _check_deadline(self) -> None:
         # One timer a connection, moved only when it rings: cheaper than one a request.

@@ -66,11 +66,12 @@ class ReadPlan:
         items: one for each of its attributes, in order.
     """
 
-    __slots__ = ("_items", "prepared")
+    __slots__ = ("_items", "prepared", "single")
 
     def __init__(self, prepared: PreparedGet, items: Iterable[PlanItem]) -> None:
         self.prepared = prepared
         self._items = tuple(items)
+        self.single = len(self._items) == 1
 
     def readout(self, results: Iterable[Any]) -> Readout:
         """Name the results."""

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from meterbridge.errors import ConnectFailed, ConnectionLost
+
+
+def _unheard(octets: bytes) -> None:
+    pass
 
 
 class Receiver(Protocol):
@@ -26,6 +31,9 @@ class TcpTransport(asyncio.Protocol):
         self._receiver = receiver
         self._peer = peer
         self._transport: asyncio.Transport | None = None
+        # The loop's own method while there is a connection: nothing stands between a request and the socket.
+        self.write: Callable[[bytes], object] = _unheard
+        """Send octets; a connection that is gone is reported to the receiver, not here."""
         self._closing = False
 
     @classmethod
@@ -52,11 +60,6 @@ class TcpTransport(asyncio.Protocol):
             raise ConnectFailed(f"{peer} is no address: {error}") from None
         return protocol
 
-    def write(self, octets: bytes) -> None:
-        """Send octets; a connection that is gone is reported to the receiver, not here."""
-        if self._transport is not None:
-            self._transport.write(octets)
-
     def close(self) -> None:
         """Close at once, without waiting for what is not sent yet."""
         self._closing = True
@@ -68,6 +71,7 @@ class TcpTransport(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
         self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -84,6 +88,7 @@ class TcpTransport(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio."""
         self._transport = None
+        self.write = _unheard
         if self._closing:
             return
         self._closing = True
