@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from meterbridge.cli.security_options import Auth, SecurityArguments
 from meterbridge.errors import ConfigurationError
 from meterbridge.meter import DLMSClient, MeterAddress, Timeouts, load_model
 
@@ -21,13 +23,6 @@ class Framing(StrEnum):
     WRAPPER = "wrapper"
 
 
-class Auth(StrEnum):
-    """How the association is authenticated."""
-
-    NONE = "none"
-    LOW = "low"
-
-
 HostArgument = Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The meter; port 3333 unless given.")]
 FramingOption = Annotated[Framing, typer.Option(help="How APDUs are framed.")]
 ClientOption = Annotated[int, typer.Option(help="Client SAP: 1 management, 16 public.")]
@@ -35,7 +30,10 @@ ServerOption = Annotated[int, typer.Option(help="Server (logical device) address
 PhysicalOption = Annotated[int | None, typer.Option(help="HDLC physical address; without it one address octet.")]
 AuthOption = Annotated[Auth | None, typer.Option(help="Authentication; low unless the client is public (16).")]
 PasswordOption = Annotated[
-    str | None, typer.Option(envvar="METER_PASSWORD", help="LLS password, 00000000 unless given.", show_envvar=True)
+    str | None,
+    typer.Option(
+        envvar="METER_PASSWORD", help="LLS password, 00000000 unless given; or the HLS secret.", show_envvar=True
+    ),
 ]
 ModelOption = Annotated[str, typer.Option(help="Catalogue entry that names the measurements.")]
 TimeoutOption = Annotated[float, typer.Option(min=0.1, max=600, help="Seconds to wait for each answer.")]
@@ -73,6 +71,7 @@ def client_for(
     password: str | None,
     model: str,
     timeout: float,
+    security: SecurityArguments | None = None,
 ) -> DLMSClient:
     """Make the client these options ask for.
 
@@ -82,12 +81,22 @@ def client_for(
     name, port = host_and_port(host)
     if auth is None:
         auth = Auth.NONE if client == PUBLIC_CLIENT and password is None else Auth.LOW
-    secret = None
-    if auth is Auth.LOW:
-        try:
-            secret = ("00000000" if password is None else password).encode("latin-1")
-        except UnicodeEncodeError:
-            raise ConfigurationError("the password holds characters that no meter takes") from None
-    address = MeterAddress(name, port, framing.value, client, server, physical, secret)
+    if auth is Auth.LOW and password is None:
+        password = "00000000"
+    try:
+        secret = None if password is None else password.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ConfigurationError("the password holds characters that no meter takes") from None
+    times, names = Timeouts(timeout, timeout), load_model(model)
+    address = MeterAddress(name, port, framing.value, client, server, physical, secret if auth is Auth.LOW else None)
     address.link()
-    return DLMSClient(address, load_model(model), Timeouts(timeout, timeout))
+    if security is None or (auth in (Auth.NONE, Auth.LOW) and not security.given):
+        return DLMSClient(address, names, times)
+    credentials = security.credentials(auth, secret)
+    return DLMSClient(
+        replace(address, credentials=credentials),
+        names,
+        times,
+        counter=security.counter(credentials),
+        counter_object=security.counter_name,
+    )

@@ -27,6 +27,7 @@ from meterbridge.cli.meter_options import (
     TimeoutOption,
     client_for,
 )
+from meterbridge.cli.security_options import NO_SECURITY, SecurityArguments, with_security
 from meterbridge.dlms import class_name
 from meterbridge.errors import AssociationRefused, ServiceError
 from meterbridge.meter import DLMSClient, ObjectListElement, Readout
@@ -34,6 +35,7 @@ from meterbridge.meter import DLMSClient, ObjectListElement, Readout
 _ACCESS = {0: "-", 1: "r", 2: "w", 3: "rw", 4: "r*", 5: "w*", 6: "rw*"}
 
 
+@with_security
 def read(
     host: HostArgument,
     names: Annotated[
@@ -49,12 +51,13 @@ def read(
     model: ModelOption = "generic",
     timeout: TimeoutOption = 6.0,
     as_json: JsonOption = False,
+    security: SecurityArguments = NO_SECURITY,
 ) -> None:
     """Read a meter once.
 
     Exit code 0 when all was read, 1 when some was not, 2 usage, 3 unreachable or silent, 4 association refused.
     """
-    meter = client_for(host, framing, client, server, physical, auth, password, model, timeout)
+    meter = client_for(host, framing, client, server, physical, auth, password, model, timeout, security)
     wanted = list(dict.fromkeys(names)) if names else list(meter.model.poll)
     for name in wanted:
         meter.model.find(name)
@@ -107,6 +110,7 @@ def _print_readout(names: list[str], readout: Readout) -> None:
     Console().print(table)
 
 
+@with_security
 def objects(
     host: HostArgument,
     framing: FramingOption = Framing.HDLC,
@@ -117,12 +121,13 @@ def objects(
     password: PasswordOption = None,
     timeout: TimeoutOption = 6.0,
     as_json: JsonOption = False,
+    security: SecurityArguments = NO_SECURITY,
 ) -> None:
     """List the objects of a meter's association: class, version, logical name, access rights.
 
     Exit codes are those of `read`.
     """
-    meter = client_for(host, framing, client, server, physical, auth, password, "generic", timeout)
+    meter = client_for(host, framing, client, server, physical, auth, password, "generic", timeout, security)
     rows = asyncio.run(_objects(meter))
     if as_json:
         typer.echo(json.dumps([_object_as_json(row) for row in rows]))

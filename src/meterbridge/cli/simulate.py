@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 import uvloop
 
+from meterbridge.cli.key_options import hex_from
 from meterbridge.cli.meter_options import Framing, FramingOption
-from meterbridge.simulator import FleetOptions, ServerOptions, SimulatedFleet, serve
+from meterbridge.cli.security_options import Auth, Policy
+from meterbridge.dlms import Keys, Mechanism, SecuritySuite
+from meterbridge.simulator import FleetOptions, SecurityOptions, ServerOptions, SimulatedFleet, serve
 from meterbridge.simulator.faults import ControlPort, FaultScript, read_script, serve_with_faults
 
 
@@ -27,6 +31,19 @@ def simulate(
     max_info: Annotated[int, typer.Option(min=16, max=2030, help="HDLC information field, octets.")] = 128,
     window: Annotated[int, typer.Option(min=1, max=7, help="HDLC window, frames.")] = 1,
     max_pdu: Annotated[int, typer.Option(min=64, max=65_535, help="Largest APDU, octets.")] = 1024,
+    auth: Annotated[Auth, typer.Option(help="What the management client has to prove itself with.")] = Auth.LOW,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="METER_KEY", metavar="HEX|@FILE", help="Encryption key (EK) of every meter.", show_default=False
+        ),
+    ] = None,
+    auth_key: Annotated[
+        str | None,
+        typer.Option(envvar="METER_AUTH_KEY", metavar="HEX|@FILE", help="Authentication key (AK).", show_default=False),
+    ] = None,
+    suite: Annotated[int, typer.Option(min=0, max=2, help="Security suite.")] = 0,
+    security: Annotated[Policy, typer.Option(help="Least protection of every APDU, with HLS.")] = Policy.BOTH,
     faults: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Script of faults, TOML: docs/simulator.md.", show_default=False)
     ] = None,
@@ -35,9 +52,17 @@ def simulate(
         typer.Option(min=0, max=65_535, help="Loopback port for faults at runtime, 0 a free one.", show_default=False),
     ] = None,
 ) -> None:
-    """Simulate meters until Ctrl-C: client SAP 1, server 1, LLS password 00000000."""
+    """Simulate meters until Ctrl-C: client SAP 1, server 1, password 00000000 (the HLS secret too)."""
     server = ServerOptions(framing.value, max_info, window)
     options = FleetOptions(count, host, port, hertz, seed, server=server, max_pdu=max_pdu)
+    if auth is Auth.NONE:
+        options = replace(options, password="")
+    elif auth.mechanism not in (None, Mechanism.LLS):
+        keys = Keys(hex_from(key, "--key"), hex_from(auth_key, "--auth-key"))
+        demands = SecurityOptions(
+            auth.mechanism, keys, SecuritySuite(suite), security.policy, options.password.encode()
+        )
+        options = replace(options, security=demands)
     if faults is None and control_port is None:
         uvloop.run(_until_signal(serve(options, _ready)))
         return

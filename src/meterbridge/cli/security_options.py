@@ -1,0 +1,227 @@
+"""Options that say how an association is authenticated and ciphered, for every command that opens one."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from meterbridge.cli.key_options import hex_from
+from meterbridge.dlms import (
+    Credentials,
+    InvocationCounter,
+    Keys,
+    LogicalName,
+    Mechanism,
+    SecurityContext,
+    SecurityPolicy,
+    SecuritySuite,
+)
+from meterbridge.dlms.security import SYSTEM_TITLE_SIZE
+from meterbridge.errors import ConfigurationError
+from meterbridge.meter.counter_file import FileCounter
+
+_T = TypeVar("_T")
+_SECURITY = "Security"
+_KEY_HELP = "as hex digits or @FILE"
+
+
+class Auth(StrEnum):
+    """How the association is authenticated."""
+
+    NONE = "none"
+    LOW = "low"
+    HLS_MD5 = "hls-md5"
+    HLS_SHA1 = "hls-sha1"
+    HLS_GMAC = "hls-gmac"
+    HLS_SHA256 = "hls-sha256"
+    HLS_ECDSA = "hls-ecdsa"
+
+    @property
+    def mechanism(self) -> Mechanism | None:
+        """The mechanism; None without authentication."""
+        return _MECHANISMS[self]
+
+
+_MECHANISMS = {
+    Auth.NONE: None,
+    Auth.LOW: Mechanism.LLS,
+    Auth.HLS_MD5: Mechanism.HLS_MD5,
+    Auth.HLS_SHA1: Mechanism.HLS_SHA1,
+    Auth.HLS_GMAC: Mechanism.HLS_GMAC,
+    Auth.HLS_SHA256: Mechanism.HLS_SHA256,
+    Auth.HLS_ECDSA: Mechanism.HLS_ECDSA,
+}
+
+
+class Policy(StrEnum):
+    """How APDUs are protected."""
+
+    NONE = "none"
+    AUTHENTICATED = "authenticated"
+    ENCRYPTED = "encrypted"
+    BOTH = "both"
+
+    @property
+    def policy(self) -> SecurityPolicy:
+        """As the protocol has it."""
+        return SecurityPolicy[self.name]
+
+
+def _option(*names: str, **more: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=_SECURITY, show_default=False, **more)
+
+
+@dataclass(frozen=True, slots=True)
+class SecurityArguments:
+    """What was given of these options; keys are shown by no repr."""
+
+    system_title: Annotated[
+        str | None, _option(envvar="METER_CLIENT_TITLE", metavar="HEX", help="Our system title, 8 octets.")
+    ] = None
+    meter_title: Annotated[
+        str | None, _option(metavar="HEX", help="The meter's system title: another meter is refused.")
+    ] = None
+    key: Annotated[
+        str | None, _option(envvar="METER_KEY", metavar="HEX|@FILE", help=f"Encryption key (EK), {_KEY_HELP}.")
+    ] = field(default=None, repr=False)
+    auth_key: Annotated[
+        str | None, _option(envvar="METER_AUTH_KEY", metavar="HEX|@FILE", help=f"Authentication key (AK), {_KEY_HELP}.")
+    ] = field(default=None, repr=False)
+    suite: Annotated[int, _option(min=0, max=2, help="Security suite, 0 unless given.")] = 0
+    security: Annotated[
+        Policy | None, _option(help="Protection of every APDU; both where there is a key, else none.")
+    ] = None
+    general: Annotated[bool, _option("--general", help="General ciphering in place of service-specific.")] = False
+    dedicated: Annotated[bool, _option("--dedicated", help="A dedicated key for each association.")] = False
+    signing_key: Annotated[
+        Path | None, _option(metavar="PEM", help="Our private key, for hls-ecdsa.", dir_okay=False)
+    ] = None
+    meter_signing_key: Annotated[
+        Path | None,
+        _option(metavar="PEM", help="The meter's public key or certificate, for hls-ecdsa.", dir_okay=False),
+    ] = None
+    counter_file: Annotated[
+        Path | None, _option(metavar="FILE", help="Where the invocation counter is kept.", dir_okay=False)
+    ] = None
+    counter_object: Annotated[
+        str | None,
+        _option(metavar="OBIS", help="Take the invocation counter from this object first, by the public client."),
+    ] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether anything of it was given that needs more than a password."""
+        return any(value for value in (self.system_title, self.key, self.auth_key, self.security, self.dedicated))
+
+    def credentials(self, auth: Auth, secret: bytes | None) -> Credentials:
+        """Make credentials of them.
+
+        Raises:
+            ConfigurationError: something is missing or does not fit; the message shows no key.
+        """
+        suite = SecuritySuite(self.suite)
+        title = hex_from(self.system_title, "--system-title", (SYSTEM_TITLE_SIZE,))
+        keys = Keys(
+            hex_from(self.key, "--key"),
+            hex_from(self.auth_key, "--auth-key"),
+            signing=None if self.signing_key is None else _private_key(self.signing_key),
+            peer_signing=None if self.meter_signing_key is None else _public_key(self.meter_signing_key),
+        )
+        policy = SecurityPolicy.NONE if keys.encryption is None else SecurityPolicy.BOTH
+        if self.security is not None:
+            policy = self.security.policy
+        if policy and title is None:
+            raise ConfigurationError("ciphering needs our own system title: --system-title")
+        context = None if title is None else SecurityContext(title, keys, suite, policy, self.general)
+        meter_title = hex_from(self.meter_title, "--meter-title", (SYSTEM_TITLE_SIZE,)) or b""
+        return Credentials(auth.mechanism, secret, context, meter_title, self.dedicated)
+
+    def counter(self, credentials: Credentials) -> InvocationCounter | None:
+        """Open the invocation counter these credentials need: one for each system title, whatever the keys."""
+        if not credentials.counted or credentials.security is None:
+            return None
+        path = self.counter_file or _state_folder() / f"{credentials.security.system_title.hex()}.counter"
+        return FileCounter(path)
+
+    @property
+    def counter_name(self) -> LogicalName | None:
+        """The object to take the counter from.
+
+        Raises:
+            ConfigurationError: no logical name.
+        """
+        return None if self.counter_object is None else LogicalName.parse(self.counter_object)
+
+
+NO_SECURITY = SecurityArguments()
+"""None of the options given."""
+
+
+def _state_folder() -> Path:
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "meterbridge"
+
+
+def _pem(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    octets = _pem(path)
+    try:
+        key = load_pem_private_key(octets, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # What the library says of it may quote the file.
+        raise ConfigurationError(f"{path} holds no private key in PEM without a passphrase") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ConfigurationError(f"{path} holds a key that is not for ECDSA")
+    return key
+
+
+def _public_key(path: Path) -> ec.EllipticCurvePublicKey:
+    octets = _pem(path)
+    key: object
+    try:
+        if b"BEGIN CERTIFICATE" in octets:
+            key = x509.load_pem_x509_certificate(octets).public_key()
+        else:
+            key = load_pem_public_key(octets)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ConfigurationError(f"{path} holds no public key or certificate in PEM") from None
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ConfigurationError(f"{path} holds a key that is not for ECDSA")
+    return key
+
+
+def with_security(command: Callable[..., _T]) -> Callable[..., _T]:
+    """Give a command these options; it gets them together, as its argument `security`."""
+    own = inspect.signature(command, eval_str=True)
+    options = inspect.signature(SecurityArguments, eval_str=True)
+    names = [each.name for each in fields(SecurityArguments)]
+
+    @functools.wraps(command)
+    def run(**arguments: Any) -> _T:
+        security = SecurityArguments(**{name: arguments.pop(name) for name in names})
+        return command(**arguments, security=security)
+
+    kept = [each for each in own.parameters.values() if each.name != "security"]
+    added = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in options.parameters.values()]
+    parameters = [*(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in kept), *added]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
