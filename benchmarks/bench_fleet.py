@@ -131,6 +131,9 @@ def measure(count: int, seconds: float, *, faults: bool = False) -> Result:
             for event in _events(log)
             if event["event"] == "SYSTEM STATUS REPORT" and event["at"] / 1000 - event["seconds"] >= measured_from
         ]
+        if not any(report["cycles"] for report in reports):
+            end = log.read_text(encoding="utf-8")[-600:] if log.exists() else "there is none"
+            raise RuntimeError(f"the service gave no report of {count} meters; its log ends:\n{end}")
     return _result(count, reports, connected)
 
 
