@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -37,7 +38,11 @@ class Ended:
 def environment(**extra: str) -> dict[str, str]:
     """Return our environment without settings of whoever runs the tests."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("METERBRIDGE_", "METER_"))}
-    return {**own, **extra}
+    # Services of several tests run side by side, and perhaps one that is not a test's.
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return {**own, "METERBRIDGE_API__PORT": str(port), **extra}
 
 
 def run(*arguments: str, folder: Path | None = None, timeout: float = 30.0, **variables: str) -> Ended:

@@ -11,6 +11,7 @@ import structlog
 import typer
 import uvloop
 
+from meterbridge.api import ApiServer
 from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.cli.logs import configure_logging
 from meterbridge.errors import ConfigurationError, StoreError
@@ -22,12 +23,17 @@ _log = structlog.get_logger(__name__)
 
 def run(
     config: Annotated[Path | None, typer.Option(help="Settings file; ./meterbridge.toml unless given.")] = None,
+    behind_proxy: Annotated[
+        bool, typer.Option("--behind-proxy", help="A proxy ends TLS before the API: it may listen beyond this machine.")
+    ] = False,
 ) -> None:
     """Run the service: poll every active meter and deliver its readings, until SIGTERM or Ctrl-C.
 
     SIGHUP reads settings and meters again; meters that did not change are not disturbed.
     """
     settings = load_settings(config)
+    if behind_proxy:
+        settings = settings.model_copy(update={"api": settings.api.model_copy(update={"behind_proxy": True})})
     configure_logging(settings.log)
     if not uvloop.run(_run(settings, config)):
         raise typer.Exit(INCOMPLETE)
@@ -36,6 +42,7 @@ def run(
 async def _run(settings: Settings, config: Path | None) -> bool:
     """Run until told to stop. False when the service broke by itself."""
     service = Service(settings)
+    api = ApiServer(service, settings)
     stop = asyncio.Event()
     reload = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -45,12 +52,14 @@ async def _run(settings: Settings, config: Path | None) -> bool:
     watching = [asyncio.ensure_future(event.wait()) for event in (stop, service.broken)]
     try:
         await service.start()
+        await api.start()
         reloading = asyncio.create_task(_reload(service, config, reload))
         await asyncio.wait([*watching, reloading], return_when=asyncio.FIRST_COMPLETED)
         reloading.cancel()
     finally:
         for task in watching:
             task.cancel()
+        await api.stop()
         await service.stop()
     return stop.is_set()
 

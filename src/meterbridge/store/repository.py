@@ -178,6 +178,14 @@ class MeterRepository:
                 rows = (await connection.execute(query)).all()
         return {MeterId(row.id): MeterState(row.last_seen, row.last_error, row.error_count or 0) for row in rows}
 
+    async def state(self, meter: MeterId) -> MeterState | None:
+        """Return what was recorded about one meter, None for an unknown one."""
+        query = sa.select(meters.c.last_seen, meters.c.last_error, meters.c.error_count).where(meters.c.id == meter)
+        with store_errors(self._engine.url):
+            async with self._engine.connect() as connection:
+                row = (await connection.execute(query)).first()
+        return None if row is None else MeterState(row.last_seen, row.last_error, row.error_count or 0)
+
     async def record_seen(self, ids: Iterable[MeterId], ts: int) -> None:
         """Record that meters gave a reading, all in one transaction; one in status `error` becomes `active`.
 

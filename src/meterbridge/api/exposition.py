@@ -1,0 +1,75 @@
+"""What Prometheus scrapes, read from the counters the service keeps anyway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from meterbridge.fleet import RunState
+from meterbridge.service import Service
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+async def exposition(service: Service) -> str:
+    """Write the metrics of this moment."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(list(_metrics(service))))
+    # In a thread: thousands of lines would hold up polls.
+    return (await asyncio.to_thread(generate_latest, registry)).decode()
+
+
+class _Collector:
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def _metrics(service: Service) -> Iterator[Metric]:
+    statuses = service.statuses()
+    up = GaugeMetricFamily("meterbridge_meter_running", "1 while a meter is polled.", labels=["meter", "name"])
+    counters = {
+        name: CounterMetricFamily(f"meterbridge_meter_{name}", text, labels=["meter", "name"])
+        for name, text in (
+            ("due", "Polls that were due."),
+            ("successes", "Polls that gave a reading."),
+            ("failures", "Polls that gave none."),
+            ("skipped", "Polls left out because the one before was under way."),
+            ("reconnections", "Associations opened again."),
+            ("link_errors", "Damaged frames and noise on the line."),
+        )
+    }
+    latency = CounterMetricFamily("meterbridge_meter_answer_seconds", "Time of all answers.", labels=["meter", "name"])
+    for status in statuses:
+        labels = [str(status.meter.id), status.meter.name]
+        up.add_metric(labels, float(status.state is RunState.RUNNING))
+        for name, family in counters.items():
+            family.add_metric(labels, getattr(status.counters, name))
+        latency.add_metric(labels, status.counters.latency_total)
+    yield from (up, *counters.values(), latency)
+    alarms = GaugeMetricFamily("meterbridge_alarms_open", "Alarms that are open.", labels=["type", "severity"])
+    open_alarms: dict[tuple[str, str], int] = {}
+    for (_, type_), alarm in service.desk.open.items():
+        key = (str(type_), str(alarm.severity))
+        open_alarms[key] = open_alarms.get(key, 0) + 1
+    for (type_, severity), number in open_alarms.items():
+        alarms.add_metric([type_, severity], number)
+    yield alarms
+    outbox = service.outbox_stats()
+    yield GaugeMetricFamily("meterbridge_outbox_rows", "Messages waiting on disk.", outbox.rows)
+    yield GaugeMetricFamily("meterbridge_outbox_octets", "Their payload, octets.", outbox.octets)
+    yield GaugeMetricFamily("meterbridge_outbox_quarantined", "Messages put aside.", outbox.quarantined)
+    yield GaugeMetricFamily("meterbridge_outbox_failing", "1 while the disk refuses messages.", float(outbox.failing))
+    yield CounterMetricFamily("meterbridge_outbox_dropped", "Messages given up.", sum(outbox.dropped.values()))
+    routes = service.route_stats()
+    connected = GaugeMetricFamily("meterbridge_route_connected", "1 while the server answers.", labels=["route"])
+    acknowledged = CounterMetricFamily("meterbridge_route_acknowledged", "Messages with PUBACK.", labels=["route"])
+    for route in routes:
+        connected.add_metric([route.route], float(route.connected))
+        acknowledged.add_metric([route.route], route.acknowledged)
+    yield from (connected, acknowledged)

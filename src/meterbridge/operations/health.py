@@ -1,0 +1,116 @@
+"""The health report: how each meter did over a window, from the rows the monitor wrote. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from meterbridge.model import Meter, MeterId
+from meterbridge.store import Alarm, MeterMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class MeterHealth:
+    """One meter over the window.
+
+    Args:
+        meter: whose.
+        name: for people.
+        success_rate: mean of the intervals', percent; None where nothing was measured.
+        mqtt_rate: likewise, readings acknowledged by MQTT.
+        avg_latency: likewise, milliseconds.
+        reconnections: in all.
+        hdlc_errors: in all.
+        open_alarms: types of what is open now, sorted.
+    """
+
+    meter: MeterId
+    name: str
+    success_rate: float | None
+    mqtt_rate: float | None
+    avg_latency: float | None
+    reconnections: int
+    hdlc_errors: int
+    open_alarms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The fleet over the window.
+
+    Args:
+        since: its beginning, Unix milliseconds.
+        until: its end.
+        meters: each active meter, in the order of their ids.
+        success_rate: mean over meters that were measured, percent, or None.
+        mqtt_rate: likewise.
+        avg_latency: likewise, milliseconds.
+        reconnections: in all.
+        hdlc_errors: in all.
+        open_alarms: how many are open now, those without a meter included.
+    """
+
+    since: int
+    until: int
+    meters: tuple[MeterHealth, ...]
+    success_rate: float | None
+    mqtt_rate: float | None
+    avg_latency: float | None
+    reconnections: int
+    hdlc_errors: int
+    open_alarms: int
+
+
+def health_of(
+    meters: Iterable[Meter], metrics: Sequence[MeterMetrics], open_alarms: Sequence[Alarm], since: int, until: int
+) -> Health:
+    """Sum up a window.
+
+    Args:
+        meters: configured; inactive ones are left out.
+        metrics: rows of the window.
+        open_alarms: open now.
+        since: beginning of the window, Unix milliseconds.
+        until: its end.
+    """
+    rows: dict[MeterId, list[MeterMetrics]] = {}
+    for row in metrics:
+        rows.setdefault(row.meter, []).append(row)
+    types: dict[MeterId | None, set[str]] = {}
+    for alarm in open_alarms:
+        types.setdefault(alarm.meter, set()).add(alarm.type)
+    lines = tuple(
+        _line(meter, rows.get(meter.id, []), types.get(meter.id, set()))
+        for meter in meters
+        if meter.status != "inactive"
+    )
+    return Health(
+        since,
+        until,
+        lines,
+        _mean([line.success_rate for line in lines]),
+        _mean([line.mqtt_rate for line in lines]),
+        _mean([line.avg_latency for line in lines]),
+        sum(line.reconnections for line in lines),
+        sum(line.hdlc_errors for line in lines),
+        len(open_alarms),
+    )
+
+
+def _line(meter: Meter, rows: list[MeterMetrics], types: set[str]) -> MeterHealth:
+    return MeterHealth(
+        meter.id,
+        meter.name,
+        _mean([row.success_rate for row in rows]),
+        _mean([row.mqtt_rate for row in rows]),
+        _mean([row.avg_latency for row in rows]),
+        # An old installation's rows may hold nothing here.
+        sum(row.reconnections or 0 for row in rows),
+        sum(row.hdlc_errors or 0 for row in rows),
+        tuple(sorted(types)),
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
