@@ -78,7 +78,7 @@ def decode(
         position += 1
         while (event := decoder.next_event()) is not None:
             found += 1
-            complete += isinstance(event, Decoded) and event.error is None
+            complete += event.error is None if isinstance(event, Decoded) else event.harmless
             if as_json_lines:
                 typer.echo(json.dumps(as_json(event), ensure_ascii=False))
             else:

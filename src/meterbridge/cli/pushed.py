@@ -15,10 +15,11 @@ from meterbridge.meter.values import displayed
 
 
 def as_json(event: Decoded | Refused) -> dict[str, object]:
-    """Return what becomes one JSON object; a refusal has `error` and no `apdu`."""
+    """Return what becomes one JSON object; a refusal has `error`, or `note`, and no `apdu`."""
     if isinstance(event, Refused):
         framing = None if event.framing is None else event.framing.value
-        return {"framing": framing, "offset": event.offset, "octets": event.octets, "error": event.reason}
+        why = "note" if event.harmless else "error"
+        return {"framing": framing, "offset": event.offset, "octets": event.octets, why: event.reason}
     content: dict[str, object] = {
         "framing": event.framing.value,
         "offset": event.offset,
@@ -71,7 +72,7 @@ def print_event(console: Console, event: Decoded | Refused, peer: str = "") -> N
     if isinstance(event, Refused):
         framing = "?" if event.framing is None else event.framing.value
         octets = f", {event.octets} octets" if event.octets else ""
-        head.append(f"{framing} at {event.offset}{octets}: {event.reason}", "red")
+        head.append(f"{framing} at {event.offset}{octets}: {event.reason}", "dim" if event.harmless else "red")
         console.print(head, soft_wrap=True)
         return
     head.append(event.apdu, "bold")

@@ -15,6 +15,8 @@ from meterbridge.dlms.cosem_time import DateTime
 from meterbridge.dlms.obis import LogicalName
 from meterbridge.dlms.units import scaled, unit_symbol
 
+LIST_ID = LogicalName.parse("1-1:0.2.129")
+"""Under this name a list says which list it is."""
 _LISTS = (DataType.ARRAY, DataType.STRUCTURE)
 _NUMBERS = frozenset(
     (
@@ -214,9 +216,6 @@ def _text(data: Data) -> str | None:
     return data.value.decode("latin-1") if isinstance(data.value, bytes) else str(data.value)
 
 
-_LIST_ID = LogicalName.parse("1-1:0.2.129")
-
-
 def _by_position(body: Data, layouts: Sequence[ListLayout]) -> tuple[ListLayout, Positions] | None:
     members = _members(body)
     for layout in layouts:
@@ -226,7 +225,7 @@ def _by_position(body: Data, layouts: Sequence[ListLayout]) -> tuple[ListLayout,
             if positions.list_id is None:
                 if all(member.type in _NUMBERS for member in members):
                     return layout, positions
-            elif _text(members[positions.names.index(_LIST_ID)]) == positions.list_id:
+            elif _text(members[positions.names.index(LIST_ID)]) == positions.list_id:
                 return layout, positions
     return None
 

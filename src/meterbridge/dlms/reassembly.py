@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from meterbridge.dlms.block_transfer import GENERAL_BLOCK_TRANSFER, Block
-from meterbridge.dlms.hdlc import Control, Frame
+from meterbridge.dlms.hdlc import RNR, Control, Frame
 from meterbridge.dlms.hdlc_link import LLC_COMMAND, LLC_RESPONSE
 from meterbridge.dlms.mbus import LongFrame
 from meterbridge.errors import RemoteProtocolError
@@ -33,11 +33,13 @@ class Assembled:
         apdu: whole with this part, None while more is due.
         offset: where in the stream its first part began.
         reasons: why parts were given up, this one or earlier ones.
+        harmless: whether the reason is that of a frame which has no part of an APDU and need not have.
     """
 
     apdu: bytes | None = None
     offset: int = 0
     reasons: tuple[str, ...] = ()
+    harmless: bool = False
 
 
 class _Assembly:
@@ -98,8 +100,7 @@ class HdlcSegments(_Assembly):
     def take(self, frame: Frame, offset: int) -> Assembled:
         """Take a frame that began at `offset`."""
         if not frame.is_information and frame.unnumbered != Control.UI:
-            reason = f"HDLC frame with control field 0x{frame.control:02X}: it carries no APDU"
-            return Assembled(None, offset, (reason,))
+            return Assembled(None, offset, (f"{_link_frame_name(frame)} frame: it carries no APDU",), harmless=True)
         key = frame.destination, frame.source
         information = frame.information
         partial = self._partials.get(key)
@@ -116,6 +117,15 @@ class HdlcSegments(_Assembly):
             return self._drop(key, offset, f"HDLC segment N(S)={frame.send_sequence} where {partial.expected} is due")
         self._partials[key].expected = frame.send_sequence + 1 & 7 if frame.is_information else _UNNUMBERED
         return self._add(key, information, not frame.segmented, reasons)
+
+
+def _link_frame_name(frame: Frame) -> str:
+    if frame.is_supervisory:
+        return "HDLC RNR" if frame.control & 0x0F == RNR else "HDLC RR"
+    try:
+        return f"HDLC {Control(frame.unnumbered).name}"
+    except ValueError:
+        return f"HDLC 0x{frame.control:02X}"
 
 
 class TransportSegments(_Assembly):

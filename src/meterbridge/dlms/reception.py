@@ -18,6 +18,8 @@ from meterbridge.dlms.wrapper_stream import WrapperDecoder, WrapperFrame
 
 MAX_APDU = 1 << 16
 """Most octets of one APDU unless told otherwise."""
+_MOST_UNDECIDED = 256
+"""Refusals kept of each framing while none is settled."""
 
 APDU_TAGS = frozenset(
     (
@@ -68,12 +70,14 @@ class Refused:
         offset: where in the stream they began.
         reason: why, for people and counters.
         octets: how many; 0 where a whole frame was valid and of no use.
+        harmless: whether nothing is wrong: a frame of the link itself.
     """
 
     framing: Framing | None
     offset: int
     reason: str
     octets: int = 0
+    harmless: bool = False
 
 
 class _Decoder(Protocol):
@@ -165,7 +169,7 @@ class _Lane:
 
     def _assembled(self, key: Hashable, part: Assembled, offset: int) -> None:
         for reason in part.reasons:
-            self.events.append(Refused(self.framing, offset, reason))
+            self.events.append(Refused(self.framing, offset, reason, harmless=part.harmless))
         if part.apdu is None:
             return
         whole = self._blocks.take(key, part.apdu, part.offset)
@@ -380,6 +384,3 @@ class Reception:
             )
         elif apdu:
             self._events.append(Arrived(Framing.RAW, offset, apdu))
-
-
-_MOST_UNDECIDED = 256

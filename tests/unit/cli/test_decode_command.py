@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from meterbridge.cli.app import app
 from meterbridge.cli.octets import octets_from
+from meterbridge.dlms import Frame
 from meterbridge.errors import ConfigurationError, MeterbridgeError
 from tests.unit.dlms import pushes
 from tests.unit.dlms.pushes import KEYS, TITLE, ciphered, in_hdlc, in_mbus, notification
@@ -160,6 +161,26 @@ def test_other_apdus_are_taken_apart() -> None:
     assert code == 0
     assert (request["apdu"], request["framing"]) == ("get-request", "raw")
     assert request["data"] == {"type": "normal", "invoke_id": 1, "attributes": ["3:1-0:1.8.0:2"]}
+
+
+def test_a_captured_session_with_its_link_frames_is_complete() -> None:
+    client, server = pushes.CLIENT, pushes.SERVER
+    get = bytes.fromhex("E6E600C001C100030100010800FF0200")
+    answer = bytes.fromhex("E6E700C401C1000600001234")
+    trace = [
+        Frame(server, client, 0x93),
+        Frame(client, server, 0x73),
+        Frame(server, client, 0x10, get),
+        Frame(client, server, 0x30, answer),
+    ]
+    code, events = objects(stdin=b"".join(frame.encode() for frame in trace))
+    assert code == 0
+    assert [event.get("apdu", event.get("note")) for event in events] == [
+        "HDLC SNRM frame: it carries no APDU",
+        "HDLC UA frame: it carries no APDU",
+        "get-request",
+        "get-response",
+    ]
 
 
 def test_what_cannot_be_taken_apart_is_shown_as_hex_with_the_reason() -> None:

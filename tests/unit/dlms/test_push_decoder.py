@@ -178,8 +178,8 @@ def test_a_damaged_frame_is_refused_with_its_place_and_decoding_goes_on() -> Non
 def test_hdlc_frames_that_carry_nothing_are_named() -> None:
     receive_ready = Frame(pushes.CLIENT, pushes.SERVER, 0x11).encode()
     events = received([receive_ready + in_hdlc(PLAIN)[0]])
-    assert [event.reason for event in events if isinstance(event, Refused)] == [
-        "HDLC frame with control field 0x11: it carries no APDU"
+    assert [(event.reason, event.harmless) for event in events if isinstance(event, Refused)] == [
+        ("HDLC RR frame: it carries no APDU", True)
     ]
     assert len(good(events)) == 1
 

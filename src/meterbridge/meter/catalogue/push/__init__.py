@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from meterbridge.dlms import LogicalName, unit_symbol
-from meterbridge.dlms.push_list import ListLayout, Positions, UnitRule
+from meterbridge.dlms.push_list import LIST_ID, ListLayout, Positions, UnitRule
 from meterbridge.errors import ConfigurationError
 
 _KNOWN_KEYS = {"description", "match", "lists", "units"}
@@ -45,7 +45,11 @@ def parse_layout(name: str, text: str) -> ListLayout:
 
 
 def _positions(entry: Mapping[str, Any]) -> Positions:
-    return Positions(tuple(LogicalName.parse(name) for name in entry["names"]), entry.get("id"))
+    names = tuple(LogicalName.parse(name) for name in entry["names"])
+    list_id = entry.get("id")
+    if list_id is not None and LIST_ID not in names:
+        raise ValueError(f"a list with an id must name it as {LIST_ID.obis}")
+    return Positions(names, list_id)
 
 
 def _rule(where: str, scaler: int, unit: str) -> UnitRule:
@@ -54,6 +58,8 @@ def _rule(where: str, scaler: int, unit: str) -> UnitRule:
         raise ValueError(f"{where!r} is not six groups such as 1.0.1.8.*.255")
     if unit and unit not in _CODES:
         raise ValueError(f"unit {unit!r} of {where} does not exist")
+    if not -128 <= scaler <= 127:
+        raise ValueError(f"scaler {scaler} of {where} is outside -128..127")
     return UnitRule(groups, scaler, _CODES[unit] if unit else _NO_UNIT)
 
 
