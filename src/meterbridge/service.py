@@ -448,16 +448,16 @@ class Service:
 
     def _leave(self, meter: MeterId) -> None:
         """Free the route of a meter that is no longer polled; its rows stay in the outbox."""
-        self._present.discard(meter)
         self.latest.pop(meter, None)
         told = self._described.pop(meter, None)
-        if told is None or self._publisher is None:
+        if meter not in self._present or self._publisher is None:
             return
+        self._present.discard(meter)
         shared = self._routes.name_of(meter)
         own = self._routes.forget(meter)
         if own is not None:
             self._publisher.remove(own)
-        else:
+        elif told is not None:
             self._publisher.dismiss(shared, told[0].device_name)
 
     async def _rehome(self, repository: MeterRepository) -> None:
