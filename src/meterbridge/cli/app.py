@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from meterbridge import __version__
-from meterbridge.cli import decode, demo, gateway_config, listen, outbox, read, run, simulate
+from meterbridge.cli import (
+    clock,
+    cosem_object,
+    decode,
+    demo,
+    gateway_config,
+    listen,
+    outbox,
+    profile,
+    read,
+    run,
+    simulate,
+)
 from meterbridge.cli.exits import INCOMPLETE, INTERRUPTED, exit_code
 from meterbridge.errors import MeterbridgeError
 
@@ -21,6 +33,11 @@ app = typer.Typer(
 )
 app.command()(read.read)
 app.command()(read.objects)
+app.command()(profile.profile)
+app.command()(clock.clock)
+app.command()(cosem_object.get)
+app.command("set")(cosem_object.set_)
+app.command()(cosem_object.call)
 app.command()(decode.decode)
 app.command()(listen.listen)
 app.command()(simulate.simulate)
