@@ -1,14 +1,13 @@
-"""Server end of an application association: AARQ, GET with lists and blocks, release. No socket, no clock."""
+"""Server end of an application association: AARQ, release, general block transfer, services. No socket, no clock."""
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import hmac
-import itertools
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
-from meterbridge.dlms import AttributeDescriptor, Conformance, DataAccessResult
+from meterbridge.dlms import Conformance
 from meterbridge.dlms.acse import (
     AARQ,
     AUTHENTICATION_FAILURE,
@@ -24,78 +23,55 @@ from meterbridge.dlms.acse import (
     Mechanism,
     Release,
 )
-from meterbridge.dlms.axdr import encode_length
+from meterbridge.dlms.block_transfer import GENERAL_BLOCK_TRANSFER, Block, BlockTransfer
 from meterbridge.dlms.xdlms import (
+    ACTION_REQUEST,
     GET_REQUEST,
-    GET_RESPONSE,
-    ExceptionResponse,
-    GetRequest,
-    GetType,
-    data_access_error,
+    READ_REQUEST,
+    SET_REQUEST,
+    UNCONFIRMED_WRITE_REQUEST,
+    WRITE_REQUEST,
 )
-from meterbridge.errors import DataAccessError, RemoteProtocolError
+from meterbridge.errors import RemoteProtocolError
 from meterbridge.simulator.behaviour import Behaviour, Refusal
-from meterbridge.simulator.meter import CONFORMANCE, PUBLIC_CLIENT, SimulatedMeter
-from meterbridge.simulator.objects import Value
-
-_NOT_ALLOWED: Final = ExceptionResponse(1, 1).encode()
-_NOT_SUPPORTED: Final = ExceptionResponse(1, 2).encode()
-_MALFORMED: Final = ExceptionResponse(1, 3).encode()
-_TOO_LONG: Final = ExceptionResponse(1, 4).encode()
-_UNKNOWN: Final = ExceptionResponse(2, 2).encode()
+from meterbridge.simulator.exceptions import MALFORMED, NOT_ALLOWED, NOT_SUPPORTED, UNKNOWN
+from meterbridge.simulator.ln_services import LogicalNameServices
+from meterbridge.simulator.meter import CONFORMANCE, PUBLIC_CLIENT, SHORT_NAME_CONFORMANCE, SimulatedMeter
+from meterbridge.simulator.short_names import ASSOCIATION_BASE_NAME
+from meterbridge.simulator.sn_services import ShortNameServices
 
 # ServiceError [6] initiate.
 _INCOMPATIBLE: Final = ConfirmedServiceError(1, 6, 2).encode()
 _PDU_TOO_SHORT: Final = ConfirmedServiceError(1, 6, 3).encode()
 _REFUSED_BY_HANDLER: Final = ConfirmedServiceError(1, 6, 4).encode()
 
-_SET_REQUEST, _ACTION_REQUEST, _ACCESS_REQUEST = 0xC1, 0xC3, 0xD9
+_ACCESS_REQUEST = 0xD9
+_SERVICES: Final = frozenset(
+    (GET_REQUEST, SET_REQUEST, ACTION_REQUEST, READ_REQUEST, WRITE_REQUEST, UNCONFIRMED_WRITE_REQUEST)
+)
 _NO_REASON, _CONTEXT, _MECHANISM = 1, 2, 11
-_BLOCK_HEADER: Final = 12
-"""Octets of a Get-Response-With-Datablock before its data, at most."""
 _LEAST_PDU: Final = 32
+_UNLIMITED: Final = 1 << 24
+_BLOCKS_AT_ONCE: Final = 8
+"""Blocks of a general block transfer that the meter takes at once."""
 
 _PERMANENT: Final = Refusal(AssociationResult.REJECTED_PERMANENT, _NO_REASON)
 NOT_NOW: Final = Refusal(AssociationResult.REJECTED_TRANSIENT, _NO_REASON)
 """What a second client hears from a meter that takes one association at a time."""
 
 
-@functools.lru_cache(maxsize=4096)
-def _attributes(kind: int, body: bytes) -> tuple[AttributeDescriptor, ...]:
-    # Thousands of meters are asked the same thing every second: it is parsed once, whatever its invoke id.
-    return GetRequest.decode(bytes((GET_REQUEST, kind, 0)) + body).attributes
+class Services(Protocol):
+    """What an open association answers, by its referencing."""
 
-
-class _Outgoing:
-    """Encoded data on its way out, made piece by piece."""
-
-    __slots__ = ("_held", "_pieces", "number")
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._held = bytearray()
-        self.number = 0
-
-    def take(self, size: int) -> tuple[bytes, bool]:
-        """Return up to `size` octets and whether they are the last."""
-        held = self._held
-        while len(held) <= size:
-            piece = next(self._pieces, None)
-            if piece is None:
-                break
-            held += piece
-        last = len(held) <= size
-        part = bytes(held[:size])
-        del held[:size]
-        return part, last
-
-    def give_back(self, part: bytes) -> None:
-        """Put the part taken last in front again."""
-        self._held[:0] = part
+    def answer(self, apdu: bytes, now: float, limit: int) -> bytes:
+        """Answer one APDU in at most `limit` octets; empty where nothing is answered."""
 
 
 class ServerAssociation:
-    """One client's association with one meter: an APDU in, an APDU out.
+    """One client's association with one meter: an APDU in, the APDUs out that answer it.
+
+    Three layers, outermost first: `respond` knows general block transfer, `receive` has whole APDUs as they were sent
+    (ciphering belongs between it and what it calls), `_serve` has them in clear.
 
     Args:
         meter: what is read.
@@ -105,7 +81,17 @@ class ServerAssociation:
         release: called when the association is over.
     """
 
-    __slots__ = ("_behaviour", "_claim", "_client", "_conformance", "_limit", "_meter", "_outgoing", "_release", "open")
+    __slots__ = (
+        "_behaviour",
+        "_claim",
+        "_client",
+        "_conformance",
+        "_limit",
+        "_meter",
+        "_release",
+        "_services",
+        "_transfer",
+    )
 
     def __init__(
         self,
@@ -122,33 +108,97 @@ class ServerAssociation:
         self._release = release
         self._conformance = Conformance(0)
         self._limit = 0
-        self._outgoing: _Outgoing | None = None
-        self.open = False
+        self._services: Services | None = None
+        self._transfer: BlockTransfer | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether requests are answered."""
+        return self._services is not None
+
+    @property
+    def limit(self) -> int:
+        """Largest APDU that goes out, octets; 0 before there is an association."""
+        return self._limit
 
     def close(self) -> None:
         """End the association without a word: the link went down."""
-        self._outgoing = None
+        self._transfer = None
         if self.open:
-            self.open = False
+            self._services = None
             self._release()
 
-    def receive(self, apdu: bytes, now: float) -> bytes:
-        """Answer one APDU at Unix time `now`; what cannot be understood is answered with an exception-response."""
-        tag = apdu[0] if apdu else 0
+    # ---- general block transfer
+
+    def respond(self, apdu: bytes, now: float, at_once: int = _BLOCKS_AT_ONCE) -> list[bytes]:
+        """Answer one APDU, which may be a block of a general block transfer.
+
+        Args:
+            apdu: as it came.
+            now: Unix time in seconds.
+            at_once: most APDUs the link carries without being asked for more.
+        """
+        if apdu[:1] == bytes((GENERAL_BLOCK_TRANSFER,)) and self.open:
+            return self._respond_to_block(apdu, now, at_once)
+        self._transfer = None
+        answer = self.receive(apdu, now)
+        if self.open and len(answer) > self._limit:
+            self._transfer = BlockTransfer(_BLOCKS_AT_ONCE, self._limit)
+            return self._transfer.send(answer)
+        return [answer] if answer else []
+
+    def _respond_to_block(self, apdu: bytes, now: float, at_once: int) -> list[bytes]:
+        if not self._conformance & Conformance.GENERAL_BLOCK_TRANSFER:
+            return [NOT_SUPPORTED]
         try:
-            if tag == GET_REQUEST:
-                return self._get(apdu, now) if self.open else _NOT_ALLOWED
-            if tag == AARQ:
-                return self._associate(apdu, now)
-            if tag == RLRQ:
-                Release.decode(apdu)
-                self.close()
-                return Release(response=True).encode()
+            block = Block.decode(apdu)
+            if self._transfer is None or (block.number == 1 and block.data):
+                self._transfer = BlockTransfer(_BLOCKS_AT_ONCE, self._limit)
+            transfer = self._transfer
+            # The meter sends what the client takes at once, as far as the link carries it.
+            window = min(block.window, at_once) if block.window else 0
+            due, whole = transfer.receive(dataclasses.replace(block, window=window).encode())
         except RemoteProtocolError:
-            return _MALFORMED
-        if tag in (_SET_REQUEST, _ACTION_REQUEST, _ACCESS_REQUEST):
-            return _NOT_SUPPORTED
-        return _UNKNOWN
+            self._transfer = None
+            return [MALFORMED]
+        if not whole:
+            return due
+        answer = self.receive(whole, now)
+        return [*due, *(transfer.send(answer) if answer else ())]
+
+    # ---- whole APDUs
+
+    def receive(self, apdu: bytes, now: float) -> bytes:
+        """Answer one whole APDU at Unix time `now`; empty where nothing is answered.
+
+        What cannot be understood is answered with an exception-response.
+        """
+        try:
+            return self._serve(apdu, now)
+        except RemoteProtocolError:
+            return MALFORMED
+
+    def _serve(self, apdu: bytes, now: float) -> bytes:
+        tag = apdu[0] if apdu else 0
+        if tag in _SERVICES:
+            if self._services is None:
+                return NOT_ALLOWED
+            return self._services.answer(apdu, now, self._room)
+        if tag == AARQ:
+            return self._associate(apdu, now)
+        if tag == RLRQ:
+            Release.decode(apdu)
+            self.close()
+            return Release(response=True).encode()
+        return NOT_SUPPORTED if tag == _ACCESS_REQUEST else UNKNOWN
+
+    @property
+    def _room(self) -> int:
+        # With general block transfer an answer may have any length, and the services' own blocks are not needed.
+        general = self._conformance & Conformance.GENERAL_BLOCK_TRANSFER
+        if general and (self._transfer is not None or self._meter.identity.general_blocks):
+            return _UNLIMITED
+        return self._limit
 
     # ---- association
 
@@ -158,30 +208,34 @@ class ServerAssociation:
             aarq = Aarq.decode(apdu)
             initiate = InitiateRequest.decode(aarq.user_information)
         except RemoteProtocolError:
-            return self._refused(_PERMANENT)
+            return self._refused(ApplicationContext.LN, _PERMANENT)
         refusal = self._refusal(aarq) or self._behaviour.refuses_association(self._client, now)
         if refusal is not None:
-            return self._refused(refusal)
+            return self._refused(aarq.context, refusal)
         if 0 < initiate.max_receive_pdu < _LEAST_PDU:
-            return self._refused(_PERMANENT, _PDU_TOO_SHORT)
-        conformance = initiate.conformance & CONFORMANCE
-        if not conformance & Conformance.GET:
-            return self._refused(_PERMANENT, _INCOMPATIBLE)
+            return self._refused(aarq.context, _PERMANENT, _PDU_TOO_SHORT)
+        by_short_name = aarq.context == ApplicationContext.SN
+        conformance = initiate.conformance & (SHORT_NAME_CONFORMANCE if by_short_name else CONFORMANCE)
+        if not conformance & (Conformance.READ if by_short_name else Conformance.GET):
+            return self._refused(aarq.context, _PERMANENT, _INCOMPATIBLE)
         if not self._claim():
-            return self._refused(NOT_NOW)
-        self.open = True
+            return self._refused(aarq.context, NOT_NOW)
+        services = ShortNameServices if by_short_name else LogicalNameServices
+        self._services = services(self._meter, self._client, self._behaviour, conformance)
         self._conformance = conformance
         own = self._meter.identity.max_pdu
         self._limit = min(own, initiate.max_receive_pdu or own)
         response = InitiateResponse(conformance, own)
-        return Aare(ApplicationContext.LN, AssociationResult.ACCEPTED, 0, response.encode()).encode()
+        if by_short_name:
+            response = dataclasses.replace(response, vaa_name=ASSOCIATION_BASE_NAME)
+        return Aare(aarq.context, AssociationResult.ACCEPTED, 0, response.encode()).encode()
 
     def _refusal(self, aarq: Aarq) -> Refusal | None:
         identity = self._meter.identity
         diagnostic = 0
         if self._client not in (PUBLIC_CLIENT, identity.client):
             diagnostic = _NO_REASON
-        elif aarq.context != ApplicationContext.LN:
+        elif aarq.context not in (ApplicationContext.LN, ApplicationContext.SN):
             diagnostic = _CONTEXT
         elif self._client != PUBLIC_CLIENT and identity.password:
             if aarq.mechanism in (None, Mechanism.LOWEST):
@@ -192,76 +246,9 @@ class ServerAssociation:
                 diagnostic = AUTHENTICATION_FAILURE
         return Refusal(AssociationResult.REJECTED_PERMANENT, diagnostic) if diagnostic else None
 
-    def _refused(self, refusal: Refusal, information: bytes = _REFUSED_BY_HANDLER) -> bytes:
-        return Aare(ApplicationContext.LN, refusal.result, refusal.diagnostic, information).encode()
-
-    # ---- GET
-
-    def _get(self, apdu: bytes, now: float) -> bytes:
-        if len(apdu) < 7:
-            return _MALFORMED
-        kind, priority = apdu[1], apdu[2]
-        if kind == GetType.NEXT:
-            return self._next_block(GetRequest.decode(apdu).block_number or 0, priority)
-        self._outgoing = None
-        attributes = _attributes(kind, apdu[3:])
-        if kind == GetType.WITH_LIST:
-            if not self._conformance & Conformance.MULTIPLE_REFERENCES:
-                return _NOT_SUPPORTED
-            results = [self._result(attribute, now) for attribute in attributes]
-            pieces = itertools.chain((encode_length(len(results)),), *map(_tagged, results))
-            return self._answer(bytes((GET_RESPONSE, kind, priority)), pieces)
-        result = self._result(attributes[0], now)
-        if isinstance(result, DataAccessError):
-            return bytes((GET_RESPONSE, kind, priority, 1, result.result))
-        return self._answer(bytes((GET_RESPONSE, kind, priority, 0)), _pieces(result))
-
-    def _result(self, attribute: AttributeDescriptor, now: float) -> Value | DataAccessError:
-        if attribute.selection is not None and not self._conformance & Conformance.SELECTIVE_ACCESS:
-            return data_access_error(DataAccessResult.SCOPE_OF_ACCESS_VIOLATED)
-        refused = self._behaviour.refuses_attribute(attribute, now)
-        if refused is not None:
-            return data_access_error(refused)
-        try:
-            return self._meter.read(attribute, self._client, now)
-        except DataAccessError as error:
-            return error
-
-    def _answer(self, head: bytes, pieces: Iterator[bytes]) -> bytes:
-        outgoing = _Outgoing(pieces)
-        content, last = outgoing.take(self._limit - len(head))
-        if last:
-            return head + content
-        if not self._conformance & Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ:
-            return _TOO_LONG
-        outgoing.give_back(content)
-        self._outgoing = outgoing
-        return self._block(outgoing, head[2])
-
-    def _block(self, outgoing: _Outgoing, priority: int) -> bytes:
-        data, last = outgoing.take(self._limit - _BLOCK_HEADER)
-        outgoing.number += 1
-        if last:
-            self._outgoing = None
-        head = bytes((GET_RESPONSE, GetType.NEXT, priority, last)) + outgoing.number.to_bytes(4, "big")
-        return head + b"\x00" + encode_length(len(data)) + data
-
-    def _next_block(self, number: int, priority: int) -> bytes:
-        outgoing = self._outgoing
-        if outgoing is not None and number == outgoing.number:
-            return self._block(outgoing, priority)
-        reason = DataAccessResult.DATA_BLOCK_NUMBER_INVALID
-        if outgoing is None:
-            reason = DataAccessResult.NO_LONG_GET_IN_PROGRESS
-        self._outgoing = None
-        return bytes((GET_RESPONSE, GetType.NEXT, priority, 1)) + number.to_bytes(4, "big") + bytes((1, reason))
-
-
-def _pieces(value: Value) -> Iterator[bytes]:
-    return iter((value,)) if isinstance(value, bytes) else value
-
-
-def _tagged(result: Value | DataAccessError) -> Iterator[bytes]:
-    if isinstance(result, DataAccessError):
-        return iter((bytes((1, result.result)),))
-    return itertools.chain((b"\x00",), _pieces(result))
+    def _refused(
+        self, context: ApplicationContext, refusal: Refusal, information: bytes = _REFUSED_BY_HANDLER
+    ) -> bytes:
+        # A context that is not supported is not repeated: the answer names the one that is.
+        known = context if context in (ApplicationContext.LN, ApplicationContext.SN) else ApplicationContext.LN
+        return Aare(known, refusal.result, refusal.diagnostic, information).encode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from struct import Struct
 from typing import Final, Protocol
@@ -20,7 +20,7 @@ from meterbridge.dlms import (
     WrapperLink,
 )
 from meterbridge.dlms.hdlc import POLL_FINAL, Control, address_parts
-from meterbridge.dlms.hdlc_link import LinkState
+from meterbridge.dlms.hdlc_link import LLC_RESPONSE, LinkState
 from meterbridge.errors import LocalProtocolError
 from meterbridge.simulator.association import ServerAssociation
 from meterbridge.simulator.meter import Identity
@@ -57,6 +57,22 @@ class _MeterLink(HdlcServerLink):
 
     def receive_frame(self, frame: Frame) -> None:
         self._frame(frame)
+
+    def answer(self, apdus: Sequence[bytes]) -> None:
+        """Send what answers an APDU, RR where nothing does."""
+        if not apdus:
+            self._ready()
+            return
+        size = self.negotiated.max_information_send
+        for apdu in apdus:
+            information = LLC_RESPONSE + apdu
+            for start in range(0, len(information), size):
+                self._queue.append((information[start : start + size], start + size < len(information)))
+        self._send_window()
+
+    def apdus_at_once(self, longest: int) -> int:
+        """How many APDUs of so many octets go out before the client has to ask on."""
+        return self.negotiated.window_send if len(LLC_RESPONSE) + longest <= self.negotiated.max_information_send else 1
 
 
 @dataclass(slots=True)
@@ -112,7 +128,7 @@ class HdlcSide:
         link.receive_frame(frame)
         while (event := link.next_event()) is not None:
             if isinstance(event, ApduReceived):
-                link.send(association.receive(event.apdu, now))
+                link.answer(association.respond(event.apdu, now, link.apdus_at_once(association.limit)))
             elif isinstance(event, LinkOpened | LinkClosed):
                 association.close()
             elif not isinstance(event, Discarded):
@@ -151,7 +167,8 @@ class WrapperSide:
         link.receive_data(data)
         while (event := link.next_event()) is not None:
             if isinstance(event, ApduReceived):
-                link.send(association.receive(event.apdu, now))
+                for answer in association.respond(event.apdu, now):
+                    link.send(answer)
         return link.data_to_send()
 
     def close(self) -> None:

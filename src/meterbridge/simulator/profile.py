@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Iterator
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
-from meterbridge.dlms import Data, DataAccessResult, DataType, DateTime, LogicalName, SelectiveAccess
+from meterbridge.dlms import Data, DataAccessResult, DataType, LogicalName, SelectiveAccess
 from meterbridge.dlms.axdr import encode, encode_length
 from meterbridge.dlms.xdlms import data_access_error
-from meterbridge.simulator.objects import CosemObject, array, structure
+from meterbridge.simulator.clock import CLOCK, moment
+from meterbridge.simulator.objects import CosemObject, array, structure, unmatched
 
 if TYPE_CHECKING:
     from meterbridge.simulator.meter import SimulatedMeter
 
 LOAD_PROFILE: Final = LogicalName.parse("1-0:99.1.0")
-CLOCK: Final = LogicalName.parse("0-0:1.0.0")
 CAPTURE_PERIOD: Final = 900
 """Seconds between rows; captures fall on whole quarters of an hour."""
 
@@ -30,11 +29,6 @@ _COLUMNS: Final = (
 _ALL: Final = tuple(range(len(_COLUMNS)))
 _ENERGY: Final = Struct(">BI")
 _BY_RANGE, _BY_ENTRY = 1, 2
-
-
-def clock_octets(t: float) -> bytes:
-    """Return the twelve octets of a COSEM date-time in UTC."""
-    return DateTime.from_datetime(dt.datetime.fromtimestamp(t, dt.UTC)).octets
 
 
 def _capture_object(column: tuple[int, LogicalName]) -> Data:
@@ -50,35 +44,21 @@ def _capture_object(column: tuple[int, LogicalName]) -> Data:
 def _captures(meter: SimulatedMeter, t: int) -> range:
     """Capture times that are in the buffer at `t`, oldest first."""
     newest = t // CAPTURE_PERIOD
-    first = meter.load.options.installed // CAPTURE_PERIOD + 1
+    first = max(meter.load.options.installed, meter.profile_reset) // CAPTURE_PERIOD + 1
     oldest = max(first, newest - meter.identity.profile_entries + 1)
     return range(oldest * CAPTURE_PERIOD, (newest + 1) * CAPTURE_PERIOD, CAPTURE_PERIOD)
 
 
-def _unmatched() -> Exception:
-    return data_access_error(DataAccessResult.TYPE_UNMATCHED)
-
-
-def _moment(data: Any, otherwise: float) -> float:
-    if isinstance(data, bytes) and len(data) == 12:
-        data = DateTime(data)
-    if not isinstance(data, DateTime):
-        raise _unmatched()
-    when = data.to_datetime()
-    if when is None:
-        return otherwise
-    return (when if when.tzinfo else when.replace(tzinfo=dt.UTC)).timestamp()
-
-
-def _by_range(captures: range, parameters: Any) -> tuple[range, tuple[int, ...]]:
+def _by_range(meter: SimulatedMeter, captures: range, parameters: Any) -> tuple[range, tuple[int, ...]]:
     match parameters:
         case (restricting, start, stop, list(selected)):
             pass
         case _:
-            raise _unmatched()
+            raise unmatched()
     if restricting != (8, CLOCK, 2, 0):
         raise data_access_error(DataAccessResult.SCOPE_OF_ACCESS_VIOLATED)
-    first, last = _moment(start, -math.inf), _moment(stop, math.inf)
+    first, last = meter.clock.unix(moment(start)), meter.clock.unix(moment(stop))
+    first, last = -math.inf if first is None else first, math.inf if last is None else last
     if not captures or first > captures[-1] or last < captures[0]:
         return range(0), _ALL
     oldest = captures[0]
@@ -97,7 +77,7 @@ def _by_entry(captures: range, parameters: Any) -> tuple[range, tuple[int, ...]]
         case (int(first), int(last), int(first_column), int(last_column)) if first >= 1 and first_column >= 1:
             return captures[first - 1 : last or None], _ALL[first_column - 1 : last_column or None]
         case _:
-            raise _unmatched()
+            raise unmatched()
 
 
 def _row(meter: SimulatedMeter, t: int, columns: tuple[int, ...]) -> bytes:
@@ -105,7 +85,7 @@ def _row(meter: SimulatedMeter, t: int, columns: tuple[int, ...]) -> bytes:
     cells = [bytes((DataType.STRUCTURE, len(columns)))]
     for column in columns:
         if column == 0:
-            cells.append(b"\x09\x0c" + clock_octets(t))
+            cells.append(b"\x09\x0c" + meter.clock.octets(t))
         else:
             cells.append(_ENERGY.pack(DataType.DOUBLE_LONG_UNSIGNED, energies[column - 1] & 0xFFFFFFFF))
     return b"".join(cells)
@@ -122,7 +102,7 @@ def _buffer(meter: SimulatedMeter, t: int, selection: SelectiveAccess | None) ->
     if selection is not None:
         parameters = selection.parameters.plain()
         if selection.selector == _BY_RANGE:
-            captures, columns = _by_range(captures, parameters)
+            captures, columns = _by_range(meter, captures, parameters)
         elif selection.selector == _BY_ENTRY:
             captures, columns = _by_entry(captures, parameters)
         else:
@@ -132,6 +112,15 @@ def _buffer(meter: SimulatedMeter, t: int, selection: SelectiveAccess | None) ->
 
 def _count(value: int) -> bytes:
     return encode(Data(DataType.DOUBLE_LONG_UNSIGNED, value))
+
+
+def _reset(meter: SimulatedMeter, t: int, parameters: Data) -> None:
+    meter.profile_reset = t
+
+
+def _capture(meter: SimulatedMeter, t: int, parameters: Data) -> None:
+    # Its rows are those of whole quarters of an hour.
+    raise data_access_error(DataAccessResult.OTHER_REASON)
 
 
 def load_profile() -> CosemObject:
@@ -149,4 +138,6 @@ def load_profile() -> CosemObject:
             8: lambda meter, t: _count(meter.identity.profile_entries),
         },
         selective={2: (_buffer, (_BY_RANGE, _BY_ENTRY))},
+        methods={1: _reset, 2: _capture},
+        first_method=0x58,
     )

@@ -195,7 +195,7 @@ def test_a_script_stands_between() -> None:
 
 
 def test_conformance_is_what_both_have() -> None:
-    opened = Wire(conformance=Conformance.GET | Conformance.SET).open()
+    opened = Wire(conformance=Conformance.GET | Conformance.DATA_NOTIFICATION).open()
     assert opened.negotiated.conformance == Conformance.GET
 
 
@@ -270,9 +270,10 @@ def test_without_block_transfer_a_long_answer_is_refused() -> None:
     assert association.receive(GetRequest(1, (LIST,)).encode(), NOW) == b"\xd8\x01\x04"
 
 
-def test_set_and_action_are_not_supported() -> None:
-    for tag in (0xC1, 0xC3):
-        assert apdus().receive(bytes((tag, 1, 0xC1)) + bytes(12), NOW) == b"\xd8\x01\x02"
+def test_what_was_not_agreed_is_not_supported() -> None:
+    association = apdus(conformance=Conformance.GET)
+    for tag in (0xC1, 0xC3, 0xD9, 0xE0):
+        assert association.respond(bytes((tag, 1, 0xC1)) + bytes(12), NOW) == [b"\xd8\x01\x02"]
 
 
 def test_release_is_answered() -> None:

@@ -185,7 +185,7 @@ class Director:
         server = self._servers[meter]
         if meter in self._clock_lost:
             self._clock_lost.discard(meter)
-            server.meter.clock_offset = _Y2K - int(server.clock())
+            server.meter.lose_clock(_Y2K, server.clock())
         await server.power_on()
         if self._dark[meter]:
             # The next cut came while the port was not free yet.
