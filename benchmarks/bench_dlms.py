@@ -1,8 +1,8 @@
 """CPU of one exchange with a meter: the bare event loop, DLMSClient, gurux-dlms and dlms-cosem, in one run.
 
 The meter is another process on another core and answers from a table. CPU is this process's own, so waiting costs
-nothing; rounds of all contestants are interleaved and the median of each is printed. The peers are driven over plain
-blocking sockets, one connection after the other, which spares them the cost of any event loop.
+nothing; rounds of all contestants are interleaved and the median of each is printed. gurux-dlms is driven by the same
+event loop; dlms-cosem, which brings its own blocking sockets, one connection after the other.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import resource
-import socket
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import uvloop
@@ -100,7 +101,9 @@ async def raw(port: int, framing: str, connections: int, values: int) -> float:
     for _ in range(connections):
         done: asyncio.Future[None] = loop.create_future()
         _, echo = await loop.create_connection(
-            lambda done=done: _Echo(request, due, each, done), "127.0.0.1", port  # type: ignore[misc]
+            lambda done=done: _Echo(request, due, each, done),
+            "127.0.0.1",
+            port,  # type: ignore[misc]
         )
         echoes.append(echo)
         waiters.append(done)
@@ -140,59 +143,73 @@ async def meterbridge(port: int, framing: str, connections: int, values: int) ->
     return spent
 
 
-class _Gurux:
-    def __init__(self, port: int, framing: str) -> None:
+class _Gurux(asyncio.Protocol):
+    """gurux-dlms builds and parses; the same event loop as everybody's moves the octets."""
+
+    def __init__(self, framing: str) -> None:
         from gurux_dlms import GXByteBuffer, GXReplyData
         from gurux_dlms.enums import Authentication, InterfaceType
         from gurux_dlms.objects import GXDLMSRegister
         from gurux_dlms.secure import GXDLMSSecureClient
 
-        self._reply, self._buffer = GXReplyData, GXByteBuffer
         interface = InterfaceType.HDLC if framing == "hdlc" else InterfaceType.WRAPPER
         self._client = GXDLMSSecureClient(True, 1, 1, Authentication.LOW, "00000000", interface)
-        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._reply_type, self._buffer_type = GXReplyData, GXByteBuffer
+        self._reply, self._buffer = GXReplyData(), GXByteBuffer()
         self._registers = [GXDLMSRegister(code) for code in CODES]
+        self._waiter: asyncio.Future[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer.set(data)
+        if self._client.getData(self._buffer, self._reply, None):
+            assert self._waiter is not None
+            self._waiter.set_result(None)
+        else:
+            self._buffer.position = 0
+
+    async def _exchange(self, messages: Any) -> Any:
+        for message in [messages] if isinstance(messages, (bytes, bytearray)) else messages:
+            self._reply, self._buffer = self._reply_type(), self._buffer_type()
+            self._waiter = asyncio.get_running_loop().create_future()
+            self._transport.write(bytes(message))
+            await self._waiter
+        return self._reply
+
+    async def open(self) -> None:
         snrm = self._client.snrmRequest()
         if snrm:
-            self._client.parseUAResponse(self._exchange(snrm).data)
-        self._client.parseAareResponse(self._exchange(self._client.aarqRequest()).data)
+            self._client.parseUAResponse((await self._exchange(snrm)).data)
+        self._client.parseAareResponse((await self._exchange(self._client.aarqRequest())).data)
 
-    def _exchange(self, messages: Any) -> Any:
-        reply = self._reply()
-        for message in [messages] if isinstance(messages, (bytes, bytearray)) else messages:
-            reply.clear()
-            self._socket.sendall(bytes(message))
-            received = self._buffer()
-            while True:
-                received.set(self._socket.recv(4096))
-                if self._client.getData(received, reply, None):
-                    break
-                received.position = 0
-        return reply
-
-    def read(self, values: int) -> None:
-        if values == 1:
-            reply = self._exchange(self._client.read(self._registers[0], 2))
-            assert self._client.updateValue(self._registers[0], 2, reply.value) is not None
-            return
-        items = [(register, 2) for register in self._registers[:values]]
-        for message in self._client.readList(items):
-            assert self._exchange(message).value
+    async def read(self, values: int, times: int) -> None:
+        for _ in range(times):
+            if values == 1:
+                reply = await self._exchange(self._client.read(self._registers[0], 2))
+                assert self._client.updateValue(self._registers[0], 2, reply.value) is not None
+            else:
+                items = [(register, 2) for register in self._registers[:values]]
+                for messages in self._client.readList(items):
+                    assert (await self._exchange(messages)).value
 
     def close(self) -> None:
-        self._socket.close()
+        self._transport.close()
 
 
 async def gurux(port: int, framing: str, connections: int, values: int) -> float:
-    """gurux-dlms 1.0, its own client object."""
-    sessions = [_Gurux(port, framing) for _ in range(connections)]
+    """gurux-dlms, its own client object for each connection."""
+    loop = asyncio.get_running_loop()
+    sessions = []
+    for _ in range(connections):
+        _, session = await loop.create_connection(lambda: _Gurux(framing), "127.0.0.1", port)
+        await session.open()
+        await session.read(values, 1)
+        sessions.append(session)
     each = max(1, PEER_EXCHANGES // connections)
-    for session in sessions:
-        session.read(values)
     started = time.process_time()
-    for _ in range(each):
-        for session in sessions:
-            session.read(values)
+    await asyncio.gather(*(session.read(values, each) for session in sessions))
     spent = (time.process_time() - started) / (each * connections) * 1e6
     for session in sessions:
         session.close()
@@ -223,17 +240,20 @@ class _DlmsCosem:
         ]
 
     def read(self, values: int) -> None:
-        if values == 1:
-            assert self._client.get(self._attributes[0])
-        else:
-            assert self._client.get_many(self._attributes[:values])
+        if values > 1:
+            # Its Get-Request-With-List leaves octets out, and without an answer it waits for ever.
+            raise NotImplementedError("its list request cannot be decoded")
+        assert self._client.get(self._attributes[0])
 
     def close(self) -> None:
         self._client.disconnect()
 
 
 async def dlms_cosem(port: int, framing: str, connections: int, values: int) -> float:
-    """dlms-cosem, its own blocking client."""
+    """dlms-cosem, its own blocking client, its debug log left out."""
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     sessions = [_DlmsCosem(port, framing) for _ in range(connections)]
     each = max(1, PEER_EXCHANGES // connections)
     for session in sessions:
@@ -281,8 +301,7 @@ def _memory_per_association(port: int) -> float:
 
 
 def _resident() -> int:
-    with open("/proc/self/statm", encoding="ascii") as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
+    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * resource.getpagesize()
 
 
 def main() -> None:
@@ -296,7 +315,7 @@ def main() -> None:
             with canned_meter(framing) as port:
                 _compare(port, framing)
         with canned_meter("hdlc") as port:
-            print(f"memory of one idle association: {_memory_per_association(port):.1f} kB (median of none: 1,000 of them)")
+            print(f"memory of one idle association: {_memory_per_association(port):.1f} kB (1,000 of them)")
     finally:
         os.sched_setaffinity(0, cores)
 
@@ -312,7 +331,7 @@ def _compare(port: int, framing: str) -> None:
                         continue
                     try:
                         spent[name].append(uvloop.run(contestant(port, framing, connections, values)))  # type: ignore[arg-type]
-                    except Exception as error:  # noqa: BLE001  (a peer that cannot do it is a result)
+                    except Exception as error:  # a peer that cannot do it is a result
                         if name in ("raw uvloop echo", "meterbridge"):
                             raise
                         failed[name] = f"{type(error).__name__}: {error}"

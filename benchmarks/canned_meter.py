@@ -1,7 +1,7 @@
 """A meter in a process of its own that answers from a table: it costs as little as an answer can.
 
-An answer depends on nothing but the request's octets (sequence numbers and invoke id are in them), so each is made once,
-with our encoder, and kept.
+An answer depends on nothing but the request's octets (sequence numbers and invoke id are in them), so each is made
+once, with our encoder, and kept.
 
     python -m benchmarks.canned_meter hdlc|wrapper   prints `PORT n`, ends with its standard input
 """
@@ -22,9 +22,7 @@ from meterbridge.dlms.hdlc import POLL_FINAL, RR, Control, Frame, FrameDecoder
 from meterbridge.dlms.xdlms import GetRequest, GetResponse
 
 _WRAPPER = Struct(">HHHH")
-_ACCEPTED = Aare(
-    1, 0, 0, InitiateResponse(Conformance.GET | Conformance.MULTIPLE_REFERENCES, 1024).encode()
-).encode()
+_ACCEPTED = Aare(1, 0, 0, InitiateResponse(Conformance.GET | Conformance.MULTIPLE_REFERENCES, 1024).encode()).encode()
 _SCALER_UNIT = bytes.fromhex("02020fff1623")
 _VALUES = {
     bytes((1, 0, 32, 7, 0, 255)): b"\x12\x08\xfd",
