@@ -97,6 +97,7 @@ class _Lane:
         self._blocks = GeneralBlocks(max_apdu)
         self._fed = 0
         self._cursor = 0
+        self._held = bytearray()
         self._open: Refused | None = None
         self.events: deque[Arrived | Refused] = deque()
         self.frames = 0
@@ -116,16 +117,25 @@ class _Lane:
         # What the decoder holds is the end of what it was given: that tells where an event began.
         self._cursor = self._fed - self._decoder.pending
         self._fed += len(data)
+        self._held += data
         self._decoder.receive_data(data)
         self._drain()
+        del self._held[: len(self._held) - self._decoder.pending]
 
     def end(self) -> None:
         """No more octets of this frame come."""
+        # The flag that closed the last frame is held as if it opened another: alone it is nothing.
+        while (held := self._decoder.clear()) > 1:
+            self._flush()
+            self._fed -= held
+            self._open = Refused(self.framing, self._fed, "the end of the frame is missing", 1)
+            self._fed += 1
+            # What a frame cut short has claimed may hold whole ones.
+            rest = bytes(self._held[1:])
+            self._held.clear()
+            self.feed(rest)
+        self._held.clear()
         self._flush()
-        offset = self._fed - self._decoder.pending
-        # The flag that closed the last frame is held as if it opened another.
-        if (dropped := self._decoder.clear()) > 1:
-            self.events.append(Refused(self.framing, offset, "the end of the frame is missing", dropped))
 
     def forget(self) -> None:
         """Give up the APDUs that have not ended."""

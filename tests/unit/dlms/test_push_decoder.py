@@ -158,10 +158,28 @@ def test_unnumbered_segments_with_one_damaged_are_given_up() -> None:
 
 def test_an_end_in_the_middle_is_said() -> None:
     frames = in_hdlc(PLAIN, size=30)
+    assert received(frames[:-1]) == [Refused(Framing.HDLC, 0, "the end of the APDU is missing")]
     events = received([b"".join(frames)[:-40]])
+    assert [event.reason for event in events if isinstance(event, Refused)] == [
+        "an APDU with damaged octets between its segments",
+        "the end of the frame is missing",
+    ]
     assert good(events) == []
-    reasons = [event.reason for event in events if isinstance(event, Refused)]
-    assert "the end of the APDU is missing" in reasons
+
+
+@pytest.mark.parametrize(
+    "frames", [in_hdlc(LONG), in_mbus(LONG), [in_wrapper([LONG])]], ids=["hdlc", "mbus", "wrapper"]
+)
+def test_a_frame_cut_short_does_not_take_the_last_one_along(frames: list[bytes]) -> None:
+    short = {0x7E: in_hdlc, 0x68: in_mbus}.get(frames[0][0], lambda apdu: [in_wrapper([apdu])])(PLAIN)
+    cut = frames[0][:60]
+    for arrival in (whole, octet_by_octet):
+        events = received(arrival(b"".join(short) + cut + b"".join(short)))
+        assert [(push.offset, meaning(push.values)) for push in good(events)] == [
+            (0, VALUES),
+            (len(b"".join(short)) + len(cut), VALUES),
+        ]
+        assert "the end of the frame is missing" in [event.reason for event in events if isinstance(event, Refused)]
 
 
 def test_a_damaged_frame_is_refused_with_its_place_and_decoding_goes_on() -> None:
