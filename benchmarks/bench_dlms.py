@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -91,6 +92,10 @@ class _Echo(asyncio.Protocol):
             self._done.set_result(None)
 
 
+def _itself(echo: _Echo) -> _Echo:
+    return echo
+
+
 async def raw(port: int, framing: str, connections: int, values: int) -> float:
     """The limit: the same octets to and fro over uvloop, nothing understood."""
     loop = asyncio.get_running_loop()
@@ -100,11 +105,8 @@ async def raw(port: int, framing: str, connections: int, values: int) -> float:
     echoes, waiters = [], []
     for _ in range(connections):
         done: asyncio.Future[None] = loop.create_future()
-        _, echo = await loop.create_connection(
-            lambda done=done: _Echo(request, due, each, done),
-            "127.0.0.1",
-            port,  # type: ignore[misc]
-        )
+        echo = _Echo(request, due, each, done)
+        await loop.create_connection(functools.partial(_itself, echo), "127.0.0.1", port)
         echoes.append(echo)
         waiters.append(done)
     started = time.process_time()
