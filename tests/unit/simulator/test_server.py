@@ -14,9 +14,9 @@ from meterbridge.dlms import (
     AssociationParameters,
     AttributeDescriptor,
     ClientAssociation,
-    GetCompleted,
     HdlcLink,
     LogicalName,
+    RequestCompleted,
     client_address,
     server_address,
 )
@@ -65,7 +65,7 @@ class Client:
     async def energy(self) -> object:
         self.association.get((ENERGY,))
         event = await self.event()
-        assert isinstance(event, GetCompleted)
+        assert isinstance(event, RequestCompleted)
         return event.results[0]
 
 
@@ -144,7 +144,7 @@ async def test_a_script_may_delay_repeat_and_close() -> None:
         await client.open()
         client.association.get((ENERGY,))
         events = [await client.event(), await client.event()]
-        assert isinstance(events[-1], GetCompleted)
+        assert isinstance(events[-1], RequestCompleted)
         with pytest.raises((EOFError, ConnectionError)):
             await client.event()
 
