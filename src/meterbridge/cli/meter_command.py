@@ -24,6 +24,7 @@ from meterbridge.cli.meter_options import (
     TimeoutOption,
     client_for,
 )
+from meterbridge.cli.security_options import NO_SECURITY, SecurityArguments, with_security
 from meterbridge.errors import AssociationRefused, ServiceError
 from meterbridge.meter import DLMSClient
 
@@ -32,6 +33,7 @@ _Own = ParamSpec("_Own")
 ShortNamesOption = Annotated[bool, typer.Option("--sn", help="Name objects by short names (SN referencing).")]
 
 
+@with_security
 def _client(
     host: HostArgument,
     framing: FramingOption = Framing.HDLC,
@@ -43,8 +45,9 @@ def _client(
     password: PasswordOption = None,
     model: ModelOption = "generic",
     timeout: TimeoutOption = 6.0,
+    security: SecurityArguments = NO_SECURITY,
 ) -> DLMSClient:
-    meter = client_for(host, framing, client, server, physical, auth, password, model, timeout)
+    meter = client_for(host, framing, client, server, physical, auth, password, model, timeout, security)
     meter.address = replace(meter.address, referencing="sn" if sn else "ln")
     return meter
 
@@ -55,15 +58,14 @@ def meter_command(command: Callable[Concatenate[DLMSClient, _Own], None]) -> Cal
     The command takes the meter's host, what the function takes besides the client, and the options that say how a
     meter is reached.
     """
-    shared = inspect.signature(_client, eval_str=True).parameters
+    host, *options = inspect.signature(_client, eval_str=True).parameters.values()
     _, *own = inspect.signature(command, eval_str=True).parameters.values()
 
     @functools.wraps(command)
     def with_client(**given: Any) -> None:
-        meter = _client(**{name: given.pop(name) for name in shared})
+        meter = _client(**{option.name: given.pop(option.name) for option in (host, *options)})
         command(meter, **given)  # type: ignore[call-arg]
 
-    host, *options = shared.values()
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (host, *own, *options)]
     with_client.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     with_client.__annotations__ = {}

@@ -13,51 +13,27 @@ from rich.table import Table
 from rich.text import Text
 
 from meterbridge.cli.exits import INCOMPLETE
-from meterbridge.cli.meter_options import (
-    AuthOption,
-    ClientOption,
-    Framing,
-    FramingOption,
-    HostArgument,
-    JsonOption,
-    ModelOption,
-    PasswordOption,
-    PhysicalOption,
-    ServerOption,
-    TimeoutOption,
-    client_for,
-)
-from meterbridge.cli.security_options import NO_SECURITY, SecurityArguments, with_security
+from meterbridge.cli.meter_command import associated, meter_command
+from meterbridge.cli.meter_options import JsonOption
 from meterbridge.dlms import class_name
-from meterbridge.errors import AssociationRefused, ServiceError
 from meterbridge.meter import DLMSClient, ObjectListElement, Readout
 
 _ACCESS = {0: "-", 1: "r", 2: "w", 3: "rw", 4: "r*", 5: "w*", 6: "rw*"}
 
 
-@with_security
+@meter_command
 def read(
-    host: HostArgument,
+    meter: DLMSClient,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAME|OBIS|CLASS:OBIS:ATTRIBUTE]...", help="What to read; the model's list if empty."),
     ] = None,
-    framing: FramingOption = Framing.HDLC,
-    client: ClientOption = 1,
-    server: ServerOption = 1,
-    physical: PhysicalOption = None,
-    auth: AuthOption = None,
-    password: PasswordOption = None,
-    model: ModelOption = "generic",
-    timeout: TimeoutOption = 6.0,
     as_json: JsonOption = False,
-    security: SecurityArguments = NO_SECURITY,
 ) -> None:
     """Read a meter once.
 
     Exit code 0 when all was read, 1 when some was not, 2 usage, 3 unreachable or silent, 4 association refused.
     """
-    meter = client_for(host, framing, client, server, physical, auth, password, model, timeout, security)
     wanted = list(dict.fromkeys(names)) if names else list(meter.model.poll)
     for name in wanted:
         meter.model.find(name)
@@ -71,19 +47,9 @@ def read(
 
 
 async def _read(meter: DLMSClient, names: list[str]) -> tuple[int, Readout]:
-    await _connect(meter)
-    try:
+    async with associated(meter):
         readout = await meter.read_measurements(names)
         return round(time.time() * 1000), readout
-    finally:
-        await meter.disconnect()
-
-
-async def _connect(meter: DLMSClient) -> None:
-    try:
-        await meter.connect()
-    except ServiceError as error:
-        raise AssociationRefused(f"the meter refused the association: {error}") from None
 
 
 def _as_json(ts: int, readout: Readout) -> dict[str, object]:
@@ -110,24 +76,12 @@ def _print_readout(names: list[str], readout: Readout) -> None:
     Console().print(table)
 
 
-@with_security
-def objects(
-    host: HostArgument,
-    framing: FramingOption = Framing.HDLC,
-    client: ClientOption = 1,
-    server: ServerOption = 1,
-    physical: PhysicalOption = None,
-    auth: AuthOption = None,
-    password: PasswordOption = None,
-    timeout: TimeoutOption = 6.0,
-    as_json: JsonOption = False,
-    security: SecurityArguments = NO_SECURITY,
-) -> None:
+@meter_command
+def objects(meter: DLMSClient, as_json: JsonOption = False) -> None:
     """List the objects of a meter's association: class, version, logical name, access rights.
 
     Exit codes are those of `read`.
     """
-    meter = client_for(host, framing, client, server, physical, auth, password, "generic", timeout, security)
     rows = asyncio.run(_objects(meter))
     if as_json:
         typer.echo(json.dumps([_object_as_json(row) for row in rows]))
@@ -146,11 +100,8 @@ def objects(
 
 
 async def _objects(meter: DLMSClient) -> list[ObjectListElement]:
-    await _connect(meter)
-    try:
+    async with associated(meter):
         return await meter.read_objects()
-    finally:
-        await meter.disconnect()
 
 
 def _rights(access: dict[int, int]) -> str:
@@ -165,4 +116,5 @@ def _object_as_json(row: ObjectListElement) -> dict[str, object]:
         "logical_name": str(row.logical_name),
         "attributes": row.attribute_access,
         "methods": row.method_access,
+        **({} if row.base_name is None else {"base_name": row.base_name}),
     }
