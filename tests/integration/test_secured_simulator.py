@@ -12,10 +12,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from meterbridge.dlms import (
     AttributeDescriptor,
     Credentials,
+    Data,
+    DataType,
     HdlcParameters,
     Keys,
     LogicalName,
     Mechanism,
+    MethodDescriptor,
     ReservedCounter,
     SecurityContext,
     SecurityPolicy,
@@ -40,14 +43,23 @@ EK, AK = bytes(range(16)), bytes(range(0xD0, 0xE0))
 KEYS = Keys(EK, AK)
 COUNTER_OBJECT = LogicalName.parse("0-0:43.1.0")
 OBJECT_LIST = AttributeDescriptor(15, LogicalName.parse("0-0:40.0.0"), 2)
+CUSTOMER = AttributeDescriptor(1, LogicalName.parse("0-0:96.1.1"), 2)
+BREAKER = AttributeDescriptor(70, LogicalName.parse("0-0:96.3.10"), 2)
+BREAKER_OFF = MethodDescriptor(70, BREAKER.logical_name, 1)
 PROFILE = AttributeDescriptor(7, LogicalName.parse("1-0:99.1.0"), 2)
 
 
 @asynccontextmanager
 async def simulated(
-    security: SecurityOptions, framing: str = "hdlc", max_pdu: int = 1024, password: bytes = b"00000000"
+    security: SecurityOptions,
+    framing: str = "hdlc",
+    max_pdu: int = 1024,
+    password: bytes = b"00000000",
+    general_blocks: bool = False,
 ) -> AsyncIterator[tuple[MeterAddress, SimulatedMeter]]:
-    identity = Identity(serial="4711", max_pdu=max_pdu, profile_entries=40, password=password)
+    identity = Identity(
+        serial="4711", max_pdu=max_pdu, profile_entries=40, password=password, general_blocks=general_blocks
+    )
     meter = SimulatedMeter(Load(LoadOptions(seed=5)), identity, security=security.of_meter(4711))
     server = MeterServer(meter, ServerOptions(framing), clock=lambda: NOW)
     await server.start("127.0.0.1", 0)
@@ -120,6 +132,25 @@ async def test_ecdsa(suite: SecuritySuite) -> None:
             counter += 1000
         context = SecurityContext(TITLE, honest, suite)
         assert 15 in await reads(client(address, Credentials(Mechanism.HLS_ECDSA, None, context), counter))
+
+
+@pytest.mark.parametrize("framing", ["hdlc", "wrapper"])
+@pytest.mark.parametrize("general_blocks", [False, True])
+@pytest.mark.parametrize("max_pdu", [100, 400])
+async def test_what_is_ciphered_goes_in_blocks_both_ways(framing: str, general_blocks: bool, max_pdu: int) -> None:
+    long = Data(DataType.OCTET_STRING, bytes(range(256)) * 4)
+    async with simulated(GMAC, framing, max_pdu, general_blocks=general_blocks) as (address, _):
+        reader = client(address, CREDENTIALS)
+        await reader.connect()
+        try:
+            [rows] = await reader.get([PROFILE])
+            assert len(rows) == 40
+            await reader.set(CUSTOMER, long)
+            assert await reader.get([CUSTOMER]) == [long.value]
+            assert await reader.action(BREAKER_OFF, Data(DataType.INTEGER, 0)) is None
+            assert await reader.get([BREAKER]) == [False]
+        finally:
+            await reader.disconnect()
 
 
 GMAC = SecurityOptions(keys=KEYS)

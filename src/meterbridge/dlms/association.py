@@ -12,7 +12,7 @@ from meterbridge.dlms import acse, xdlms
 from meterbridge.dlms.acse import Aare, ConfirmedServiceError, InitiateResponse, Mechanism
 from meterbridge.dlms.authentication import ClientAuthentication, Credentials
 from meterbridge.dlms.axdr import Data, DataType
-from meterbridge.dlms.block_transfer import GENERAL_BLOCK_TRANSFER, BlockTransfer
+from meterbridge.dlms.block_transfer import GENERAL_BLOCK_TRANSFER, MAX_WINDOW, BlockTransfer
 from meterbridge.dlms.conformance import Conformance
 from meterbridge.dlms.counters import InvocationCounter
 from meterbridge.dlms.exchange import (
@@ -67,6 +67,8 @@ _NEVER_CIPHERED = frozenset((acse.AARE, acse.RLRE, acse.CONFIRMED_SERVICE_ERROR,
 _LISTS = int(Conformance.MULTIPLE_REFERENCES)
 _UNASKED = frozenset((0x0F, 0x18, 0xC2))
 """DataNotification, InformationReport, EventNotification."""
+_WHOLE_APDU = 0xFFFF
+"""Octets in one frame from which on a link has no frames smaller than an APDU."""
 _REPLY_TO_HLS = MethodDescriptor(15, LogicalName(b"\x00\x00\x28\x00\x00\xff"), 1)
 _INVOCATION_COUNTER_ERROR = 6
 _SN_REPLY_TO_HLS = 0xFA58
@@ -388,7 +390,7 @@ class ClientAssociation:
     def _send(self, apdu: bytes) -> None:
         most = 0 if self.negotiated is None else self.negotiated.max_receive_pdu
         if most and len(apdu) > most and self.agrees(Conformance.GENERAL_BLOCK_TRANSFER):
-            self._transfer = BlockTransfer(self._parameters.block_window, most)
+            self._transfer = self._new_transfer(most)
             for block in self._transfer.send(apdu):
                 self._link.send(block)
         else:
@@ -531,11 +533,16 @@ class ClientAssociation:
         else:
             receive(self, apdu)
 
+    def _new_transfer(self, most: int) -> BlockTransfer:
+        # HDLC has one APDU under way towards the meter; a wrapper carries any of them whole, and as many as one likes.
+        at_once = MAX_WINDOW if self._link_opened.max_information_send >= _WHOLE_APDU else 1
+        return BlockTransfer(self._parameters.block_window, most, at_once)
+
     def _block(self, apdu: bytes) -> bytes | None:
         """Take a block of a general block transfer; the whole APDU with its last one."""
         if self._transfer is None:
             most = 0 if self.negotiated is None else self.negotiated.max_receive_pdu
-            self._transfer = BlockTransfer(self._parameters.block_window, most)
+            self._transfer = self._new_transfer(most)
         due, whole = self._transfer.receive(apdu)
         if whole is not None:
             self._transfer = None

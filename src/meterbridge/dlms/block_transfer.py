@@ -15,7 +15,9 @@ MAX_APDU = 16 << 20
 """Most octets put together from blocks."""
 HEAD = 9
 """Most octets of a block beside its data: tag, control, two numbers, length."""
-_LAST, _STREAMING, _WINDOW = 0x80, 0x40, 0x3F
+MAX_WINDOW = 0x3F
+"""Most blocks at once that can be said."""
+_LAST, _STREAMING, _WINDOW = 0x80, 0x40, MAX_WINDOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,13 @@ class BlockTransfer:
     Args:
         window: blocks we take at once, 1..63.
         max_pdu: largest APDU the peer takes, octets; 0 is no limit.
+        at_once: most blocks we send before the peer answers, whatever it takes.
     """
 
-    def __init__(self, window: int = 1, max_pdu: int = 0) -> None:
+    def __init__(self, window: int = 1, max_pdu: int = 0, at_once: int = MAX_WINDOW) -> None:
         self._window = window
         self._max_pdu = max_pdu
+        self._at_once = at_once
         self._blocks: list[bytes] = []
         self._sent = 0
         self._peer_window = 1
@@ -101,7 +105,7 @@ class BlockTransfer:
 
     def _send_window(self) -> list[bytes]:
         out = []
-        end = min(self._sent + max(1, self._peer_window), len(self._blocks))
+        end = min(self._sent + max(1, min(self._peer_window, self._at_once)), len(self._blocks))
         for index in range(self._sent, end):
             last = index + 1 == len(self._blocks)
             streaming = index + 1 < end
