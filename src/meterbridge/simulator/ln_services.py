@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from meterbridge.dlms import AttributeDescriptor, Conformance, Data, DataAccessResult, DataType, LogicalName
+from meterbridge.dlms import AttributeDescriptor, Conformance, Data, DataAccessResult, LogicalName
 from meterbridge.dlms.axdr import decode_at, decode_length, encode, encode_length
 from meterbridge.dlms.xdlms import (
     ACTION_REQUEST,
@@ -265,7 +265,9 @@ class LogicalNameServices:
         if not last:
             return bytes((ACTION_RESPONSE, ActionType.NEXT_BLOCK, priority)) + number.to_bytes(4, "big")
         self._incoming = None
-        return self._call_all(incoming.targets, bytes(incoming.octets), incoming.with_list, priority, now)
+        # A method without parameters has no octets.
+        octets = bytes(incoming.octets) or b"\x00"
+        return self._call_all(incoming.targets, octets, incoming.with_list, priority, now)
 
     def _call_all(
         self, methods: tuple[MethodDescriptor, ...], octets: bytes, with_list: bool, priority: int, now: float
@@ -349,12 +351,9 @@ def _several(
 def _data_list(octets: bytes, expected: int, with_list: bool) -> tuple[Data, ...]:
     if with_list:
         values, position = _several(octets, 0, decode_at)
-    elif octets:
+    else:
         value, position = decode_at(octets, 0)
         values = (value,)
-    else:
-        # A method without parameters, in blocks.
-        values, position = (Data(DataType.NULL_DATA),), 0
     if len(values) != expected or position != len(octets):
         raise RemoteProtocolError(f"{len(values)} values for {expected}")
     return values

@@ -2,106 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from meterbridge.dlms import (
-    AssociationOpened,
-    AssociationParameters,
     AttributeDescriptor,
-    ClientAssociation,
     Conformance,
     DataAccessResult,
     HdlcLink,
-    HdlcParameters,
     LogicalName,
-    RequestCompleted,
-    WrapperLink,
     client_address,
     server_address,
 )
 from meterbridge.dlms.acse import AARE, RLRE, InitiateRequest, Release
 from meterbridge.dlms.xdlms import GetRequest
 from meterbridge.errors import AssociationRefused, DataAccessError
-from meterbridge.simulator import Faithful, Identity, Load, LoadOptions, Refusal, SimulatedMeter
+from meterbridge.simulator import Faithful, Refusal
 from meterbridge.simulator.association import ServerAssociation
-from meterbridge.simulator.links import HdlcSide, ServerSide, WrapperSide
-
-NOW = 1_764_158_400.0
-ENERGY = AttributeDescriptor(3, LogicalName.parse("1-0:1.8.0"), 2)
-VOLTAGE = AttributeDescriptor(3, LogicalName.parse("1-1:32.7.0"), 2)
-MISSING = AttributeDescriptor(3, LogicalName.parse("1-0:99.99.0"), 2)
-BUFFER = AttributeDescriptor(7, LogicalName.parse("1-0:99.1.0"), 2)
-FRAMINGS = ("hdlc", "wrapper")
-
-
-def simulated(max_pdu: int = 1024) -> SimulatedMeter:
-    return SimulatedMeter(Load(LoadOptions(seed=9)), Identity(max_pdu=max_pdu, profile_entries=96))
-
-
-class Wire:
-    """A client and a meter with nothing between them."""
-
-    def __init__(
-        self,
-        framing: str = "hdlc",
-        *,
-        meter: SimulatedMeter | None = None,
-        client: int = 1,
-        address: bytes | None = None,
-        password: bytes | None = b"00000000",
-        conformance: Conformance | None = None,
-        window: int = 1,
-        claim: Callable[[], bool] = lambda: True,
-        faults: Faithful | None = None,
-        chunk: int = 4096,
-    ) -> None:
-        self.meter = meter or simulated()
-        self.associations: list[ServerAssociation] = []
-        behaviour = faults or Faithful()
-
-        def associate(sap: int) -> ServerAssociation:
-            self.associations.append(ServerAssociation(self.meter, sap, behaviour, claim))
-            return self.associations[-1]
-
-        parameters = HdlcParameters(window_send=window, window_receive=window)
-        self.side: ServerSide
-        if framing == "hdlc":
-            self.side = HdlcSide(self.meter.identity, parameters, associate)
-            link = HdlcLink(client_address(client), address or server_address(1), parameters)
-            self.client = ClientAssociation(link, _parameters(password, conformance))
-        else:
-            self.side = WrapperSide(self.meter.identity, associate)
-            self.client = ClientAssociation(WrapperLink(client, 1), _parameters(password, conformance))
-        self.chunk = chunk
-
-    def run(self) -> object:
-        """Move octets until the client has an event; None when both are silent."""
-        while True:
-            if (event := self.client.next_event()) is not None:
-                return event
-            sent = self.client.data_to_send()
-            if not sent:
-                return None
-            for start in range(0, len(sent), self.chunk):
-                self.client.receive_data(self.side.receive(sent[start : start + self.chunk], NOW))
-
-    def open(self) -> AssociationOpened:
-        self.client.open()
-        event = self.run()
-        assert isinstance(event, AssociationOpened)
-        return event
-
-    def get(self, *attributes: AttributeDescriptor) -> tuple[object, ...]:
-        self.client.get(attributes)
-        event = self.run()
-        assert isinstance(event, RequestCompleted), event
-        return event.results
-
-
-def _parameters(password: bytes | None, conformance: Conformance | None) -> AssociationParameters:
-    return AssociationParameters(password) if conformance is None else AssociationParameters(password, conformance)
+from tests.unit.simulator.wire import BUFFER, ENERGY, FRAMINGS, MISSING, NOW, VOLTAGE, Wire, simulated
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 4096])
