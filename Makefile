@@ -27,6 +27,7 @@ demo: ## meters, broker, service and subscriber, live; ARGS="--duration 15 --jso
 test: ## all tests; ARGS="tests/unit -k hdlc" for some, JOBS=0 for one after the other
 	@tools/venv.sh test
 	@tools/debian.sh $(TEST_PACKAGES)
+	@tools/gateway.sh
 	@exec $(PY) -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
 check: ## ruff, mypy --strict, import-linter
@@ -47,7 +48,9 @@ fuzz: ## the hypothesis tests with many more examples
 soak: ## 3 min of chaos on 200 meters, then the demo for DURATION seconds (3600); fails if one reading is lost
 	@tools/venv.sh test
 	@tools/debian.sh $(TEST_PACKAGES)
+	@tools/gateway.sh
 	@CHAOS_METERS=200 CHAOS_SECONDS=180 $(PY) -m pytest -q tests/acceptance/test_chaos.py
+	@METERBRIDGE_SOAK=1 $(PY) -m pytest -q tests/integration/test_delivery_crash.py tests/integration/test_gateway_chain.py
 	@exec .venv/bin/meterbridge demo --duration $(DURATION) --json $(ARGS)
 
 COMPILE := ../$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-annotate \
@@ -57,10 +60,11 @@ COMPILE := ../$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe
 pin: ## requirements/*.txt anew from *.in; ARGS=--upgrade for newer versions
 	@tools/venv.sh dev
 	@cd requirements && $(COMPILE) $(ARGS) --output-file dev.txt dev.in
+	@cd requirements && $(COMPILE) $(ARGS) --output-file gateway.txt gateway.in
 	@cd requirements && for level in test demo base; do \
 	  $(COMPILE) --constraint dev.txt --output-file $$level.txt $$level.in || exit 1; \
 	done
 
 clean: ## removes .venv, caches and builds; keeps data/
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	@rm -rf .venv .venv-gateway .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	@find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -64,7 +64,10 @@ class Recorder:
                     got.setdefault(device, {}).update(dict.fromkeys(item["ts"] for item in items))
             else:
                 device = sender if topic.split("/")[2] == "me" else topic.split("/")[2]
-                items = content if isinstance(content, list) else [content]
+                # tb-gateway counts itself, without a time.
+                items = [item for item in (content if isinstance(content, list) else [content]) if "ts" in item]
+                if not items:
+                    continue
                 got.setdefault(device, {}).update(dict.fromkeys(item["ts"] for item in items))
         return {device: list(times) for device, times in got.items()}
 
