@@ -10,16 +10,23 @@ import typer
 from meterbridge import __version__
 from meterbridge.cli import (
     clock,
+    control,
     cosem_object,
+    db,
     decode,
     demo,
     gateway_config,
+    health,
     listen,
+    log_lines,
+    meters,
     outbox,
     profile,
     read,
     run,
+    secrets,
     simulate,
+    token,
 )
 from meterbridge.cli.exits import INCOMPLETE, INTERRUPTED, exit_code
 from meterbridge.errors import MeterbridgeError
@@ -44,6 +51,23 @@ app.command()(simulate.simulate)
 app.command()(run.run)
 app.command()(demo.demo)
 app.command()(gateway_config.gateway_config)
+app.command("list")(meters.list_)
+app.command()(meters.status)
+app.command()(meters.add)
+app.command()(meters.edit)
+app.command()(meters.remove)
+app.command()(meters.models)
+app.command()(control.test)
+app.command()(control.pause)
+app.command()(control.resume)
+app.command()(control.restart)
+app.command()(log_lines.logs)
+app.command()(log_lines.follow)
+app.command()(health.health)
+app.command("import")(db.import_)
+app.add_typer(db.app)
+app.add_typer(secrets.app)
+app.add_typer(token.app)
 app.add_typer(outbox.app)
 
 

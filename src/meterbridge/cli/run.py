@@ -53,6 +53,7 @@ async def _run(settings: Settings, config: Path | None) -> bool:
     try:
         await service.start()
         await api.start()
+        _log.info("api_started", host=settings.api.host, port=settings.api.port)
         reloading = asyncio.create_task(_reload(service, config, reload))
         await asyncio.wait([*watching, reloading], return_when=asyncio.FIRST_COMPLETED)
         reloading.cancel()

@@ -1,0 +1,151 @@
+"""`meterbridge db` and `meterbridge import`: the database itself, and what came before it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from meterbridge.cli.backend import ConfigOption, in_database
+from meterbridge.cli.exits import INCOMPLETE
+from meterbridge.errors import ConfigurationError, StoreError
+from meterbridge.meter import load_model
+from meterbridge.model import Meter, MeterId
+from meterbridge.settings import DatabaseSettings, load_settings
+from meterbridge.store import LoadedMeters, MeterRepository, backup_sqlite, upgrade
+from meterbridge.store.engine import database_url, sqlite_file
+from meterbridge.store.rows import check_meter
+
+app = typer.Typer(name="db", help="The database.", no_args_is_help=True)
+_LEGACY = {"dlms_host", "dlms_port", "mqtt_host", "mqtt_port", "access_token", "measurements"}
+
+
+@app.command("upgrade")
+def upgrade_(config: ConfigOption = None) -> None:
+    """Bring the database to this program's schema; an old installation's is backed up and adopted in place."""
+    backup = asyncio.run(upgrade(load_settings(config).database.url))
+    typer.echo(f"adopted; the old one is in {backup}" if backup is not None else "up to date")
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Check file, schema and every meter. Exit code 0 when all is well, 1 when not."""
+    database = load_settings(config).database
+    problems = _damage(database)
+    if not problems:
+
+        async def load(repository: MeterRepository, _: AsyncEngine) -> LoadedMeters:
+            return await repository.load_meters()
+
+        problems = [f"meter {bad.meter} ({bad.name}): {bad.text}" for bad in in_database(database, load).problems]
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        raise typer.Exit(INCOMPLETE)
+    typer.echo("all is well")
+
+
+@app.command()
+def backup(config: ConfigOption = None) -> None:
+    """Copy the SQLite database consistently, service running or not. Its keys are not in it: keep them apart."""
+    file = sqlite_file(database_url(load_settings(config).database.url))
+    if file is None:
+        raise ConfigurationError("a PostgreSQL database is backed up with pg_dump")
+    if not file.exists():
+        raise StoreError(f"database {file}: there is none")
+    typer.echo(str(backup_sqlite(file, datetime.now(UTC))))
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="mqtt_config.json of the single-meter installation.")],
+    name: Annotated[str | None, typer.Option(help="The meter's name; its address unless given.")] = None,
+    model: Annotated[str, typer.Option(help="Catalogue entry.")] = "microstar",
+    config: ConfigOption = None,
+) -> None:
+    """Add the meter of a legacy mqtt_config.json; a running service takes it over at `reload` or restart."""
+    meter, missing = legacy_meter(_parsed(file), file, name, model)
+
+    async def add(repository: MeterRepository, _: AsyncEngine) -> Meter:
+        return await repository.add(meter)
+
+    added = in_database(load_settings(config).database, add)
+    for measurement in missing:
+        typer.echo(f"meterbridge: model {model} does not read {measurement}: it is left out", err=True)
+    typer.echo(f"meter {added.id} ({added.name}) added")
+
+
+def legacy_meter(given: dict[str, Any], file: Path, name: str | None, model: str) -> tuple[Meter, list[str]]:
+    """Make a meter of a legacy configuration.
+
+    Args:
+        given: the parsed file.
+        file: its name, for messages.
+        name: the meter's; None takes its address.
+        model: catalogue entry.
+
+    Returns:
+        The meter without an id, and the names of measurements that its model does not poll.
+
+    Raises:
+        ConfigurationError: a key is missing, unknown or holds what it must not; never with the token.
+    """
+    if unknown := sorted(set(given) - _LEGACY):
+        raise ConfigurationError(f"{file}: unknown key {unknown[0]}; keys are {', '.join(sorted(_LEGACY))}")
+    if not isinstance(given.get("dlms_host"), str):
+        raise ConfigurationError(f"{file}: dlms_host is missing")
+    host = given["dlms_host"]
+    meter = Meter(
+        MeterId(0),
+        name or host,
+        host,
+        given.get("dlms_port", 3333),
+        model=model,
+        tb_host=given.get("mqtt_host", "127.0.0.1"),
+        tb_port=given.get("mqtt_port", 1884),
+        tb_token=given.get("access_token") or None,
+    )
+    try:
+        check_meter(meter)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{file}: {error}") from None
+    polled = set(load_model(model).poll)
+    wanted = given.get("measurements", [])
+    if not isinstance(wanted, (list, dict)):
+        raise ConfigurationError(f"{file}: measurements must be a list of names")
+    return meter, [str(measurement) for measurement in wanted if measurement not in polled]
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ConfigurationError(f"{file}: not valid JSON") from None
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"{file}: must hold one JSON object")
+    return given
+
+
+def _damage(database: DatabaseSettings) -> list[str]:
+    """What SQLite finds wrong with its file; nothing for another database."""
+    file = sqlite_file(database_url(database.url))
+    if file is None:
+        return []
+    if not file.exists():
+        return [f"database {file}: there is none"]
+    try:
+        with closing(sqlite3.connect(f"file:{file.absolute()}?mode=ro", uri=True)) as connection:
+            found = [str(row[0]) for row in connection.execute("PRAGMA integrity_check(20)")]
+            orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
+    except sqlite3.Error as error:
+        return [f"database {file}: {error}"]
+    damage = [] if found == ["ok"] else found
+    return damage + [f"table {row[0]}, row {row[1]}: belongs to nothing in {row[2]}" for row in orphans[:20]]

@@ -1,0 +1,151 @@
+"""The commands an operator types, with and without a running service."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.processes import Ended, run, start, stop
+
+SECRET = "pa55-w0rd-x"
+
+
+@dataclass
+class Site:
+    folder: Path
+    port: int
+
+    def typed(self, *arguments: str, **variables: str) -> Ended:
+        variables = {"METERBRIDGE_API__PORT": str(self.port), **variables}
+        return run(*arguments, folder=self.folder, timeout=30.0, **variables)
+
+    def asked(self, *arguments: str) -> Any:
+        ended = self.typed(*arguments, "--json")
+        assert ended.code == 0, ended
+        return json.loads(ended.out)
+
+
+@pytest.fixture
+def site(tmp_path: Path, free_port: Callable[[], int]) -> Site:
+    return Site(tmp_path, free_port())
+
+
+@pytest.fixture
+def served(site: Site) -> Iterator[Site]:
+    process = start("run", folder=site.folder, METERBRIDGE_API__PORT=str(site.port))
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "api_started" in line:
+            break
+    else:
+        pytest.fail(process.communicate()[1])
+    yield site
+    ended = stop(process)
+    assert ended.code == 0, ended
+    assert SECRET not in ended.out + ended.err
+
+
+def test_meters_without_a_service(site: Site) -> None:
+    added = site.typed("add", "Main", "127.0.0.1", "--port", "1", METER_PASSWORD=SECRET)
+    assert (added.code, SECRET in added.out + added.err) == (0, False)
+    assert "no service runs here" in added.err
+    assert SECRET.encode() not in b"".join(path.read_bytes() for path in (site.folder / "data").iterdir())
+    [meter] = site.asked("list")
+    assert (meter["name"], meter["has_password"]) == ("Main", True)
+    assert site.typed("edit", "Main", "--port", "2").code == 0
+    assert site.asked("status", "1")["port"] == 2
+    tested = site.typed("test", "Main")
+    assert (tested.code, "refused" in tested.out.lower()) == (3, True)
+    site.typed("pause", "Main").refused_in_one_line(1)
+    assert site.typed("remove", "Main", "--yes").code == 0
+    assert site.asked("list") == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status", "nobody"),
+        ("edit", "Main"),
+        ("add", "x", "no host"),
+        ("add", "x", "h", "--model", "nobody"),
+        ("add", "x", "h", "--client", "0"),
+        ("logs", "--since", "yesterday"),
+        ("import", "no-such-file.json"),
+        ("token", "remove", "nobody"),
+    ],
+)
+def test_a_mistake_is_one_line(site: Site, arguments: tuple[str, ...]) -> None:
+    ended = site.typed(*arguments)
+    assert ended.code == 2
+    assert ended.out == ""
+    [line] = [line for line in ended.err.splitlines() if "no service runs here" not in line]
+    assert line.startswith("meterbridge: ")
+
+
+def test_meters_of_a_running_service(served: Site) -> None:
+    added = served.typed("add", "Main", "127.0.0.1", "--port", "1", "--json", METER_PASSWORD=SECRET)
+    assert (added.code, added.err) == (0, "")
+    assert json.loads(added.out)["run_state"] == "running"
+    assert served.typed("pause", "Main").out == "Main: paused\n"
+    assert served.typed("resume", "1").out == "Main: running\n"
+    assert served.typed("restart", "Main").out == "Main: running\n"
+    tested = served.typed("test", "Main", "--json")
+    assert (tested.code, json.loads(tested.out)["ok"]) == (3, False)
+    assert served.asked("status", "Main")["counters"]["polls"] >= 1
+    lines = served.typed("logs", "Main", "--level", "warning", "--json").out.splitlines()
+    assert {json.loads(line)["meter"] for line in lines} == {1}
+    assert [line["name"] for line in served.asked("health")["meters"]] == ["Main"]
+    served.typed("edit", "Main", "--framing", "smoke").refused_in_one_line(2)
+    assert served.typed("secrets", "rotate").out == "1 secrets encrypted anew\n"
+    assert served.typed("edit", "Main", "--port", "2").code == 0
+    assert served.typed("db", "check").out == "all is well\n"
+    assert served.typed("remove", "Main", "-y").code == 0
+    assert served.asked("list") == []
+
+
+def test_tokens_are_shown_once(site: Site) -> None:
+    token = site.typed("token", "add", "ann", "--role", "operator").out.strip()
+    assert len(token) > 40
+    assert [(t["name"], t["role"]) for t in site.asked("token", "list")] == [("ann", "operator")]
+    assert token not in site.typed("token", "list").out
+    assert site.typed("token", "remove", "ann").code == 0
+
+
+def test_beyond_this_machine_only_with_tls_and_a_token(site: Site) -> None:
+    for option, missing in ((), "behind-proxy"), (("--behind-proxy",), "no token"):
+        ended = site.typed("run", *option, METERBRIDGE_API__HOST="0.0.0.0")
+        assert (ended.code, missing in ended.err, "Traceback" in ended.err) == (2, True, False)
+
+
+def test_the_database_is_checked_backed_up_and_upgraded(site: Site) -> None:
+    assert site.typed("db", "check").code == 1
+    assert site.typed("db", "upgrade").out.splitlines()[-1] == "up to date"
+    backup = Path(site.folder, site.typed("db", "backup").out.strip())
+    with closing(sqlite3.connect(backup)) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchone() == ("0003",)
+    assert site.typed("db", "check").out == "all is well\n"
+    with closing(sqlite3.connect(site.folder / "data" / "admin.db")) as connection, connection:
+        connection.execute("INSERT INTO meters (name, ip_address, port) VALUES ('bad', '127.0.0.1', 99999)")
+    checked = site.typed("db", "check")
+    assert (checked.code, "port must be" in checked.out) == (1, True)
+
+
+def test_a_legacy_configuration_becomes_a_meter(site: Site) -> None:
+    legacy = {"dlms_host": "192.0.2.10", "dlms_port": 3333, "mqtt_host": "127.0.0.1", "mqtt_port": 1883}
+    legacy |= {"access_token": SECRET, "measurements": ["voltage_l1", "moon_phase"]}
+    file = site.folder / "mqtt_config.json"
+    file.write_text(json.dumps(legacy))
+    done = site.typed("import", str(file), "--name", "Old")
+    assert (done.code, done.out, SECRET in done.err) == (0, "meter 1 (Old) added\n", False)
+    assert "does not read moon_phase" in done.err
+    [meter] = site.asked("list")
+    assert (meter["ip_address"], meter["tb_port"], meter["has_tb_token"]) == ("192.0.2.10", 1883, True)
+    file.write_text(json.dumps({**legacy, "bogus": 1}))
+    assert "bogus" in site.typed("import", str(file)).refused_in_one_line(2)
