@@ -27,6 +27,7 @@ from meterbridge.dlms.hdlc_link import HdlcLink, HdlcParameters, HdlcServerLink
 from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkEvent, LinkOpened
 from meterbridge.dlms.notification import DataNotification, EventNotification, InformationReport
 from meterbridge.dlms.obis import LogicalName
+from meterbridge.dlms.profile_rows import BufferDecoder
 from meterbridge.dlms.push_decoder import Decoded, KeyRing, PushDecoder
 from meterbridge.dlms.push_list import ListLayout, PushedValue, PushList, interpret
 from meterbridge.dlms.reception import Arrived, Framing, Reception, Refused
@@ -44,6 +45,7 @@ __all__ = [
     "AssociationParameters",
     "AttributeDescriptor",
     "BitString",
+    "BufferDecoder",
     "ClientAssociation",
     "CompactArray",
     "Conformance",
