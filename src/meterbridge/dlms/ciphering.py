@@ -242,6 +242,9 @@ class ApduProtection:
             raise RemoteProtocolError(
                 f"the APDU is {_words(control.policy)} where {_words(context.policy)} is demanded"
             )
+        if control.broadcast:
+            # Every client and meter has that key: within an association it proves nothing.
+            raise RemoteProtocolError("the APDU is ciphered with the broadcast key, and it is not a broadcast")
         if ciphered.system_title and self.peer_title and ciphered.system_title != self.peer_title:
             raise RemoteProtocolError(
                 f"the APDU is from {ciphered.system_title.hex()}, the partner is {self.peer_title.hex()}"

@@ -255,6 +255,12 @@ def test_noise_is_refused(tag: int, body: bytes) -> None:
         two_ends()[1].unprotect(bytes((tag,)) + body)
 
 
+def test_the_broadcast_key_proves_nothing_within_an_association() -> None:
+    client, server = two_ends(keys=ALL_KEYS)
+    forged = cipher_apdu(gb.GET_REQUEST, client.context, 50, broadcast=True)
+    refused(server, forged, "not a broadcast")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # keys and counters
 
