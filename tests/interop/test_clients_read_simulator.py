@@ -55,7 +55,9 @@ def test_the_fleet_is_made_of_such_meters() -> None:
 class GuruxSession:
     """gurux-dlms builds and parses; this moves octets."""
 
-    def __init__(self, port: int, framing: str, client: int = 1, password: str = "00000000") -> None:
+    def __init__(
+        self, port: int, framing: str, client: int = 1, password: str = "00000000", logical_names: bool = True
+    ) -> None:
         gurux = pytest.importorskip("gurux_dlms")
         enums = pytest.importorskip("gurux_dlms.enums")
         secure = pytest.importorskip("gurux_dlms.secure")
@@ -63,7 +65,7 @@ class GuruxSession:
         interface = enums.InterfaceType.HDLC if framing == "hdlc" else enums.InterfaceType.WRAPPER
         self.reply_type = gurux.GXReplyData
         self.buffer_type = gurux.GXByteBuffer
-        self.client = secure.GXDLMSSecureClient(True, client, 1, authentication, password, interface)
+        self.client = secure.GXDLMSSecureClient(logical_names, client, 1, authentication, password, interface)
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
 
     def exchange(self, messages: Any) -> Any:
@@ -108,6 +110,12 @@ class GuruxSession:
         reply = self.exchange(self.client.read(item, attribute))
         assert not reply.error
         return self.client.updateValue(item, attribute, reply.value)
+
+    def write(self, item: Any, attribute: int) -> None:
+        assert not self.exchange(self.client.write(item, attribute)).error
+
+    def call(self, messages: Any) -> int:
+        return int(self.exchange(messages).error)
 
 
 @contextmanager
@@ -217,6 +225,100 @@ async def test_gurux_is_refused_with_the_wrong_password_or_client(wrong: dict[st
             pytest.fail("associated")
 
     await against_simulator(client, "hdlc")
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("max_pdu", [128, 1024])
+async def test_gurux_sets_and_calls(framing: str, max_pdu: int) -> None:
+    objects = pytest.importorskip("gurux_dlms.objects")
+    kinds = pytest.importorskip("gurux_dlms.enums").DataType
+    kept = bytes(range(256)) * 3
+
+    def client(port: int) -> None:
+        with gurux(port, framing) as session:
+            customer = objects.GXDLMSData("0.0.96.1.1.255")
+            customer.setDataType(2, kinds.OCTET_STRING)
+            customer.value = kept
+            session.write(customer, 2)
+            assert bytes(session.read(objects.GXDLMSData("0.0.96.1.1.255"), 2)) == kept
+
+            breaker = objects.GXDLMSDisconnectControl("0.0.96.3.10.255")
+            assert session.call(breaker.remoteDisconnect(session.client)) == 0
+            session.read(breaker, 2)
+            assert breaker.outputState is False
+            assert session.call(breaker.remoteReconnect(session.client)) == 0
+            session.read(breaker, 2)
+            assert breaker.outputState is True
+
+            clock = objects.GXDLMSClock("0.0.1.0.0.255")
+            assert session.call(clock.shiftTime(session.client, 300)) == 0
+            session.read(clock, 2)
+            assert clock.time.value.timestamp() == NOW + 300
+
+            refused = objects.GXDLMSRegister("1.0.1.8.0.255")
+            refused.value = 1
+            refused.setDataType(2, kinds.UINT32)
+            assert session.exchange(session.client.write(refused, 2)).error == DataAccessResult.READ_WRITE_DENIED
+
+    await against_simulator(client, framing, max_pdu=max_pdu)
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+async def test_gurux_reads_what_is_set_up(framing: str) -> None:
+    objects = pytest.importorskip("gurux_dlms.objects")
+
+    def client(port: int) -> None:
+        with gurux(port, framing) as session:
+            maximum = objects.GXDLMSExtendedRegister("1.0.1.6.0.255")
+            for index in (3, 2, 4, 5):
+                session.read(maximum, index)
+            assert maximum.value > 0
+            demand = objects.GXDLMSDemandRegister("1.0.1.4.0.255")
+            for index in (4, 2, 3, 8, 9):
+                session.read(demand, index)
+            assert (demand.period, demand.numberOfPeriods) == (900, 1)
+            calendar = objects.GXDLMSActivityCalendar("0.0.13.0.0.255")
+            for index in range(2, 11):
+                session.read(calendar, index)
+            assert len(calendar.seasonProfileActive) == 2
+            scripts = objects.GXDLMSScriptTable("0.0.10.0.106.255")
+            session.read(scripts, 2)
+            assert [script.id for script in scripts.scripts] == [1, 2]
+            limiter = objects.GXDLMSLimiter("0.0.17.0.0.255")
+            for index in range(2, 12):
+                session.read(limiter, index)
+            image = objects.GXDLMSImageTransfer("0.0.44.0.0.255")
+            for index in range(2, 8):
+                session.read(image, index)
+            assert image.imageBlockSize == 128
+            push = objects.GXDLMSPushSetup("0.7.25.9.0.255")
+            push.logicalName, push.version = "0.0.25.9.0.255", 0
+            for index in range(2, 8):
+                session.read(push, index)
+            assert len(push.pushObjectList) == 3
+
+    await against_simulator(client, framing)
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+async def test_gurux_reads_by_short_name(framing: str) -> None:
+    def client(port: int) -> None:
+        with gurux(port, framing, logical_names=False) as session:
+            reply = session.exchange(session.client.getObjectsRequest())
+            found = session.client.parseObjects(reply.data, False, False)
+            by_name = {item.logicalName: item for item in found}
+            for name, (value, _) in FIVE.items():
+                register = by_name[name]
+                session.read(register, 3)
+                session.read(register, 2)
+                assert register.value == pytest.approx(value), name
+            assert session.read(by_name["0.0.42.0.0.255"], 2) == DEVICE_NAME.decode()
+            breaker = by_name["0.0.96.3.10.255"]
+            session.exchange(breaker.remoteDisconnect(session.client))
+            session.read(breaker, 2)
+            assert breaker.outputState is False
+
+    await against_simulator(client, framing)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
