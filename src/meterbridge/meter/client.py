@@ -246,7 +246,8 @@ class DLMSClient:
                 if error.expected is None:
                     await self._synchronise(self._counter_object or COUNTER_OBJECT)
                 else:
-                    self._advance_counter(error.expected)
+                    # Some meters say what they expect, others what they had last: one more is greater than both.
+                    self._advance_counter(error.expected + 1)
                 await self._open()
 
     async def _open(self) -> None:
