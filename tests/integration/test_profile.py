@@ -208,11 +208,12 @@ async def test_a_profile_that_is_none() -> None:
 # ---- against the simulator
 
 
-async def test_the_simulated_meter_s_profile_in_pieces_is_the_profile() -> None:
+@pytest.mark.parametrize("referencing", ["ln", "sn"])
+async def test_the_simulated_meter_s_profile_in_pieces_is_the_profile(referencing: str) -> None:
     meter = simulated_meter(FleetOptions(), 0)
     server = MeterServer(meter, clock=lambda: NOW)
     await server.start("127.0.0.1", 0)
-    address = MeterAddress("127.0.0.1", server.port, password=b"00000000")
+    address = MeterAddress("127.0.0.1", server.port, password=b"00000000", referencing=referencing)
     client = DLMSClient(address, load_model("generic"))
     await client.connect()
     try:

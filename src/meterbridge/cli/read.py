@@ -87,7 +87,13 @@ def objects(meter: DLMSClient, as_json: JsonOption = False) -> None:
         typer.echo(json.dumps([_object_as_json(row) for row in rows]))
         return
     table = Table("class", "", "version", "logical name", "attributes", "methods")
+    if any(row.base_name is not None for row in rows):
+        table = Table("class", "", "version", "logical name", "base name")
     for row in rows:
+        if row.base_name is not None:
+            name = f"0x{row.base_name:04X}"
+            table.add_row(str(row.class_id), class_name(row.class_id), str(row.version), row.logical_name.obis, name)
+            continue
         table.add_row(
             str(row.class_id),
             class_name(row.class_id),
