@@ -244,11 +244,9 @@ async def test_gurux_sets_and_calls(framing: str, max_pdu: int) -> None:
 
             breaker = objects.GXDLMSDisconnectControl("0.0.96.3.10.255")
             assert session.call(breaker.remoteDisconnect(session.client)) == 0
-            session.read(breaker, 2)
-            assert breaker.outputState is False
+            assert session.read(breaker, 2) is False
             assert session.call(breaker.remoteReconnect(session.client)) == 0
-            session.read(breaker, 2)
-            assert breaker.outputState is True
+            assert session.read(breaker, 2) is True
 
             clock = objects.GXDLMSClock("0.0.1.0.0.255")
             assert session.call(clock.shiftTime(session.client, 300)) == 0
@@ -315,8 +313,7 @@ async def test_gurux_reads_by_short_name(framing: str) -> None:
             assert session.read(by_name["0.0.42.0.0.255"], 2) == DEVICE_NAME.decode()
             breaker = by_name["0.0.96.3.10.255"]
             session.exchange(breaker.remoteDisconnect(session.client))
-            session.read(breaker, 2)
-            assert breaker.outputState is False
+            assert session.read(breaker, 2) is False
 
     await against_simulator(client, framing)
 
