@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from meterbridge.api.shapes import MeterChange, meter_shape
 from meterbridge.cli.backend import (
     ConfigOption,
     JsonOption,
@@ -25,6 +24,9 @@ from meterbridge.errors import ConfigurationError
 from meterbridge.meter import load_model, model_names
 from meterbridge.settings import load_settings
 from meterbridge.store import MeterRepository
+
+if TYPE_CHECKING:
+    from meterbridge.api.shapes import MeterChange
 
 _FROM_DATABASE = "this is what the database holds"
 _INTO_DATABASE = "it is written to the database and holds when the service starts"
@@ -74,6 +76,8 @@ def status(meter: MeterArgument, config: ConfigOption = None, as_json: JsonOptio
         say_no_service(_FROM_DATABASE)
 
         async def one(repository: MeterRepository, _: AsyncEngine) -> dict[str, Any]:
+            from meterbridge.api.shapes import meter_shape
+
             found = await repository.get(meter)
             return meter_shape(found, await repository.state(found.id), None)
 
@@ -115,6 +119,8 @@ def add(
         load_model(wanted.model)
 
         async def insert(repository: MeterRepository, _: AsyncEngine) -> dict[str, Any]:
+            from meterbridge.api.shapes import meter_shape
+
             return meter_shape(await repository.add(wanted), None, None)
 
         shape = in_database(settings.database, insert)
@@ -157,6 +163,8 @@ def edit(
         change = _change(given)
 
         async def update(repository: MeterRepository, _: AsyncEngine) -> dict[str, Any]:
+            from meterbridge.api.shapes import meter_shape
+
             changed = change.applied_to(await repository.get(meter))
             load_model(changed.model)
             return meter_shape(await repository.update(changed), await repository.state(changed.id), None)
@@ -199,6 +207,8 @@ def models(as_json: JsonOption = False) -> None:
 
 
 async def _listed(repository: MeterRepository, _: AsyncEngine) -> dict[str, Any]:
+    from meterbridge.api.shapes import meter_shape
+
     loaded, states = await repository.load_meters(), await repository.states()
     return {
         "meters": [meter_shape(meter, states.get(meter.id), None) for meter in loaded.meters],
@@ -211,6 +221,8 @@ def _given(**values: object) -> dict[str, object]:
 
 
 def _change(given: dict[str, object]) -> MeterChange:
+    from meterbridge.api.shapes import MeterChange
+
     # Checked value by value where it is applied; types are what the options gave.
     return MeterChange.model_construct(set(given), **given)
 

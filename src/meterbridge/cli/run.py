@@ -11,7 +11,6 @@ import structlog
 import typer
 import uvloop
 
-from meterbridge.api import ApiServer
 from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.cli.logs import configure_logging
 from meterbridge.errors import ConfigurationError, StoreError
@@ -41,6 +40,8 @@ def run(
 
 async def _run(settings: Settings, config: Path | None) -> bool:
     """Run until told to stop. False when the service broke by itself."""
+    from meterbridge.api import ApiServer
+
     service = Service(settings)
     api = ApiServer(service, settings)
     stop = asyncio.Event()
