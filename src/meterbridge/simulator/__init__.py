@@ -1,6 +1,6 @@
 """Simulated meters: the server side of DLMS/COSEM with believable values, on HDLC or wrapper."""
 
-from meterbridge.simulator.behaviour import Action, Behaviour, Close, Faithful, Refusal, Send
+from meterbridge.simulator.behaviour import Action, Behaviour, Close, Faithful, Forget, Mute, Refusal, Send
 from meterbridge.simulator.fleet import FleetOptions, SimulatedFleet, serve, simulated_meter
 from meterbridge.simulator.load import Load, LoadOptions, Premises
 from meterbridge.simulator.meter import Identity, SimulatedMeter
@@ -13,11 +13,13 @@ __all__ = [
     "Close",
     "Faithful",
     "FleetOptions",
+    "Forget",
     "Identity",
     "Load",
     "LoadOptions",
     "MeterSecurity",
     "MeterServer",
+    "Mute",
     "Premises",
     "Refusal",
     "SecurityOptions",

@@ -143,7 +143,7 @@ class ServerAssociation:
         self._transfer = None
         answer = self.receive(apdu, now)
         if self.open and len(answer) > self._limit:
-            self._transfer = BlockTransfer(_BLOCKS_AT_ONCE, self._limit)
+            self._transfer = BlockTransfer(_BLOCKS_AT_ONCE, self._limit, at_once)
             return self._transfer.send(answer)
         return [answer] if answer else []
 
@@ -153,11 +153,9 @@ class ServerAssociation:
         try:
             block = Block.decode(apdu)
             if self._transfer is None or (block.number == 1 and block.data):
-                self._transfer = BlockTransfer(_BLOCKS_AT_ONCE, self._limit)
+                self._transfer = BlockTransfer(_BLOCKS_AT_ONCE, self._limit, at_once)
             transfer = self._transfer
-            # The meter sends what the client takes at once, as far as the link carries it.
-            window = min(block.window, at_once) if block.window else 0
-            due, whole = transfer.receive(dataclasses.replace(block, window=window).encode())
+            due, whole = transfer.receive(apdu)
         except RemoteProtocolError:
             self._transfer = None
             return [MALFORMED]
