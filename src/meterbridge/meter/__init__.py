@@ -3,6 +3,7 @@
 from meterbridge.meter.catalogue import MeterModel, load_model, model_names, parse_model
 from meterbridge.meter.catalogue.push import load_layouts
 from meterbridge.meter.client import DLMSClient, MeterAddress, ObjectListElement, Timeouts
+from meterbridge.meter.coverage import Coverage, Interval
 from meterbridge.meter.plan import Readout
 from meterbridge.meter.policy import Backoff, BackoffSettings, BreakerSettings
 from meterbridge.meter.poller import (
@@ -28,10 +29,12 @@ __all__ = [
     "BackoffSettings",
     "BreakerSettings",
     "Closed",
+    "Coverage",
     "DLMSClient",
     "DLMSProductionPoller",
     "Failed",
     "Gate",
+    "Interval",
     "ListenLimits",
     "MeterAddress",
     "MeterModel",

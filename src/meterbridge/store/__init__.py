@@ -2,6 +2,7 @@
 
 from meterbridge.store.adoption import backup_sqlite
 from meterbridge.store.alarms import Alarm, AlarmChange, AlarmOutcome, AlarmRepository, Raise, Resolve, Severity
+from meterbridge.store.intervals import IntervalRepository
 from meterbridge.store.metrics import Diagnostic, MeterMetrics, MetricsRepository, NetworkMetrics
 from meterbridge.store.migrate import open_database, upgrade
 from meterbridge.store.repository import LoadedMeters, MeterProblem, MeterRepository, MeterState
@@ -15,6 +16,7 @@ __all__ = [
     "AlarmOutcome",
     "AlarmRepository",
     "Diagnostic",
+    "IntervalRepository",
     "KeySource",
     "LoadedMeters",
     "MeterMetrics",

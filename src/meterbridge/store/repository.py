@@ -14,7 +14,14 @@ from meterbridge.errors import ConfigurationError, MeterExists, MeterNotFound
 from meterbridge.model import Meter, MeterId
 from meterbridge.store.engine import store_errors
 from meterbridge.store.rows import COLUMNS, SECRETS, meter_from_row, row_from_meter
-from meterbridge.store.schema import alarms, dlms_diagnostics, meter_metrics, meters, network_metrics
+from meterbridge.store.schema import (
+    alarms,
+    dlms_diagnostics,
+    meter_metrics,
+    meters,
+    network_metrics,
+    profile_intervals,
+)
 from meterbridge.store.secrets import Vault
 
 # Below the smallest limit on bound values that SQLite builds have.
@@ -164,7 +171,7 @@ class MeterRepository:
         with store_errors(self._engine.url):
             async with self._engine.begin() as connection:
                 # One by one: an adopted database's foreign keys need not cascade.
-                for table in (meter_metrics, alarms, network_metrics, dlms_diagnostics):
+                for table in (meter_metrics, alarms, network_metrics, dlms_diagnostics, profile_intervals):
                     await connection.execute(sa.delete(table).where(table.c.meter_id == meter))
                 result = await connection.execute(sa.delete(meters).where(meters.c.id == meter))
         if result.rowcount == 0:

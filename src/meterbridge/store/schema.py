@@ -1,4 +1,4 @@
-"""The five tables, as the newest migration leaves them.
+"""The tables, as the newest migration leaves them.
 
 Declared lengths are the specification's. SQLite does not enforce them; PostgreSQL does, so there the columns that hold
 host names or secrets (longer once encrypted) are declared wider. What a meter may hold is checked in `rows`.
@@ -150,4 +150,12 @@ dlms_diagnostics = sa.Table(
     sa.Column("count", sa.Integer, nullable=False, server_default="1", comment="times since the last row"),
     sa.Column("detail", sa.Text),
     sa.Index("ix_dlms_diagnostics_meter_id", "meter_id", "timestamp"),
+)
+
+profile_intervals = sa.Table(
+    "profile_intervals",
+    metadata,
+    sa.Column("meter_id", sa.ForeignKey("meters.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("begins", sa.BigInteger, primary_key=True, comment="Unix milliseconds, included"),
+    sa.Column("ends", sa.BigInteger, nullable=False, comment="Unix milliseconds, not included"),
 )
