@@ -429,6 +429,18 @@ async def test_an_undefined_object_among_good_ones_costs_only_itself() -> None:
     assert isinstance(readout.errors["3:1-0:99.99.0:2"], DataAccessError)
 
 
+async def test_one_object_under_two_names_leaves_the_others_their_values() -> None:
+    async with Peer() as peer:
+        client = peer.client(LONG)
+        await client.connect()
+        readout = await client.read_measurements(["voltage_l1", "1-0:32.7.0", "active_energy"])
+        alone = await client.read_measurements(["active_energy"])
+        await client.disconnect()
+    assert not readout.errors
+    assert readout.values["voltage_l1"] == readout.values["1-0:32.7.0"]
+    assert readout.values["active_energy"] == alone.values["active_energy"]
+
+
 def instead_of(tag: int, octets: bytes) -> Answer:
     return lambda apdu: octets if apdu[0] == tag else None
 

@@ -528,16 +528,17 @@ class DLMSClient:
         """Read measurements one way or another, and plan a quick way for the next time."""
         measurements = {name: self.model.find(name) for name in (self.model.poll if names is None else names)}
         attributes: list[AttributeDescriptor] = []
-        for measurement in measurements.values():
+        asked: set[str] = set()  # noted here: one object under two names has its scaler learned at the first
+        for name, measurement in measurements.items():
             attributes.append(_descriptor(measurement, measurement.attribute))
             if self._scaler_missing(measurement):
+                asked.add(name)
                 attributes.append(_descriptor(measurement, SCALED_CLASSES[measurement.class_id]))
         results = iter(await self.get(attributes))
         readout = Readout({}, {})
         for name, measurement in measurements.items():
-            missing = self._scaler_missing(measurement)
             value = next(results)
-            scaler_unit = next(results) if missing else None
+            scaler_unit = next(results) if name in asked else None
             try:
                 readout.values[name] = self._quantity(measurement, value, scaler_unit)
             except MeterError as error:
