@@ -39,6 +39,8 @@ class Suspicion:
         self._controls = 0
         self._deaths = 0
         self._refusals = 0
+        # Rows with which a connection ended that they were to prove good: two poisons must not shield each other.
+        self._tainted: set[int] = set()
 
     @property
     def stepping(self) -> bool:
@@ -85,6 +87,7 @@ class Suspicion:
         if not self._current:
             return None
         if self._control:
+            self._tainted.add(self._current[0].id)
             self._acquit()
             return None
         if self._halved():
@@ -122,6 +125,7 @@ class Suspicion:
         self._acquit()
         self._doubtful = set()
         self._closures = 0
+        self._tainted.clear()
         self._groups = deque(sorted(unacknowledged, key=lambda rows: rows[0].id))
 
     def next(self, others: Sequence[Row]) -> Rows | None:
@@ -136,11 +140,15 @@ class Suspicion:
             self._current = head
             return head
         # The oldest row of another meter keeps every meter's order; where there is none, this meter's next has to do.
+        innocent = [row for row in others if row.id != head[0].id]
+        clean = [row for row in innocent if row.id not in self._tainted]
+        if not clean:
+            self._tainted.clear()
+            clean = innocent
         oldest: dict[str, Row] = {}
-        for row in others:
+        for row in innocent:
             oldest.setdefault(row.device, row)
-        oldest.pop(head[0].device, None)
-        pool = list(oldest.values()) or [row for row in others if row.id != head[0].id][:1]
+        pool = [row for row in clean if row.device != head[0].device and oldest[row.device] is row] or clean[:1]
         self._current = (self._rng.choice(pool),) if pool else ()
         return self._current or None
 
