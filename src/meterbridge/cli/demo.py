@@ -191,7 +191,7 @@ def _table(service: Service, subscriber: Subscriber) -> Table:
         caption=f"{counters.polls} polls, {counters.published} published, {subscriber.received} received{latency}"
         " · Ctrl-C stops",
     )
-    for heading in ("device", "readings", "per second", "U L1 / V", "I L1 / A", "f / Hz", "P / W", "E / Wh"):
+    for heading in ("device", "readings", "per s", "U / V", "I / A", "f / Hz", "P / W", "E / Wh"):
         table.add_column(heading, justify="left" if heading == "device" else "right")
     for name, device in sorted(subscriber.devices.items()):
         values = [device.values.get(key) for key in _SHOWN]
