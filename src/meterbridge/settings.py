@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from annotated_types import Ge, Gt, Le, MaxLen, MinLen
 from pydantic import (
@@ -231,6 +232,48 @@ class DeliverySettings(_Section):
         return self
 
 
+class HistorySettings(_Section):
+    """What meters kept while they could not be read: their load profiles are read back after an outage."""
+
+    enabled: bool = Field(default=True, description="Whether holes are read back by themselves.")
+    gap_s: Seconds = Field(default=300.0, description="Time without a reading that makes a hole, in seconds.")
+    max_age_days: Days = Field(default=30.0, description="Age of a hole that is still read back, in days.")
+    chunk_s: Seconds = Field(
+        default=14_400.0, description="Time that one piece spans at most, in seconds; one piece between two polls."
+    )
+    settle_s: Seconds = Field(
+        default=60.0, description="Time a hole rests before it is read, in seconds: meters close their rows late."
+    )
+    pieces_per_s: Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)] = Field(
+        default=50.0, description="Pieces read at most, all meters together, per second."
+    )
+    time_zone: str | None = Field(
+        default=None,
+        description="Zone of meters whose times tell no deviation, such as Europe/Berlin; this machine's unless given.",
+    )
+    clock_check_s: Seconds = Field(
+        default=3_600.0, description="Time between two looks at a meter's clock, in seconds; also after each connect."
+    )
+    clock_drift_s: Seconds = Field(
+        default=60.0, description="Distance from our clock that raises the alarm clock_drift, in seconds."
+    )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, name: str | None) -> str | None:
+        if name is not None:
+            try:
+                ZoneInfo(name)
+            except (ValueError, OSError, ZoneInfoNotFoundError):
+                raise ValueError("must be a zone of the IANA database, such as Europe/Berlin") from None
+        return name
+
+    @property
+    def zone(self) -> ZoneInfo | None:
+        """The time zone, None for this machine's."""
+        return None if self.time_zone is None else ZoneInfo(self.time_zone)
+
+
 class MonitorSettings(_Section):
     """The status report and the metrics it stores."""
 
@@ -300,6 +343,7 @@ class Settings(BaseSettings):
     polling: PollingSettings = Field(default_factory=PollingSettings)
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     delivery: DeliverySettings = Field(default_factory=DeliverySettings)
+    history: HistorySettings = Field(default_factory=HistorySettings)
     monitor: MonitorSettings = Field(default_factory=MonitorSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     log: LogSettings = Field(default_factory=LogSettings)

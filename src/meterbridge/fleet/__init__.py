@@ -4,6 +4,7 @@ from meterbridge.fleet.alarms import AlarmDesk, OpenAlarm
 from meterbridge.fleet.bridge import MeterTest, MultiMeterBridge, ReloadResult, RunState, WorkerStatus, same_meter
 from meterbridge.fleet.gate import ConnectionGate, TokenBucket
 from meterbridge.fleet.histogram import Histogram
+from meterbridge.fleet.history import HistoryKeeper, HistoryLimits, MeterHistory
 from meterbridge.fleet.monitor import DeliveryTally, FleetMonitor, MonitorLimits, ProcessUse
 from meterbridge.fleet.network import (
     IcmpPinger,
@@ -18,16 +19,20 @@ from meterbridge.fleet.network import (
 )
 from meterbridge.fleet.report import MeterLine, StatusReport, render
 from meterbridge.fleet.schedule import Schedule, phase_of
-from meterbridge.fleet.worker import LoopTimer, MeterWorker, Sink, Timer, WorkerCounters
+from meterbridge.fleet.worker import Chore, LoopTimer, MeterWorker, Sink, Timer, WorkerCounters
 
 __all__ = [
     "AlarmDesk",
+    "Chore",
     "ConnectionGate",
     "DeliveryTally",
     "FleetMonitor",
     "Histogram",
+    "HistoryKeeper",
+    "HistoryLimits",
     "IcmpPinger",
     "LoopTimer",
+    "MeterHistory",
     "MeterLine",
     "MeterTest",
     "MeterWorker",

@@ -31,6 +31,16 @@ class Sink(Protocol):
         """A policy stepped in, or its trouble is over."""
 
 
+class Chore(Protocol):
+    """Work of low priority on the worker's own association, done in pieces between polls."""
+
+    def due(self, polled: Polled, left: float) -> bool:
+        """Whether a piece is due that is likely to be over within the seconds left to the next poll."""
+
+    async def do(self) -> None:
+        """Do it; a meter's errors stay within."""
+
+
 class Timer(Protocol):
     """A wait that can be cut short."""
 
@@ -121,6 +131,7 @@ class MeterWorker:
         monotonic: seconds.
         timer: waits on the same clock.
         lateness: takes how late each poll began; shared by all meters.
+        chore: done between polls, one piece after each that gave a reading.
 
     `busy_since` is when the poll under way began, monotonic seconds, or None.
     """
@@ -134,6 +145,7 @@ class MeterWorker:
         monotonic: Callable[[], float],
         timer: Timer | None = None,
         lateness: Histogram | None = None,
+        chore: Chore | None = None,
     ) -> None:
         self.meter = meter
         self.poller = poller
@@ -144,12 +156,14 @@ class MeterWorker:
         self._monotonic = monotonic
         self._timer = timer or LoopTimer()
         self._lateness = lateness or Histogram()
+        self._chore = chore
         self._asked: list[asyncio.Future[PollOutcome]] = []
         poller.listener = self._troubled
 
     async def run(self) -> None:
         """Poll for ever; ends only when cancelled, and then releases the association."""
         monotonic, schedule = self._monotonic, self._schedule
+        outcome: PollOutcome | None = None
         try:
             while True:
                 now = monotonic()
@@ -159,6 +173,11 @@ class MeterWorker:
                 counters = self.counters
                 counters.skipped += skipped
                 counters.due += 1 + skipped
+                if self._chore is not None and isinstance(outcome, Polled) and self._chore.due(outcome, due - now):
+                    self.busy_since = now
+                    await self._chore.do()
+                    self.busy_since = None
+                    now = monotonic()
                 while (left := due - now) > _RESOLUTION or self._asked:
                     if self._asked:
                         await self._answer()
@@ -169,7 +188,8 @@ class MeterWorker:
                 counters.last_lateness = late
                 self._lateness.observe(late)
                 self.busy_since = now
-                self._account(await self.poller.poll_once())
+                outcome = await self.poller.poll_once()
+                self._account(outcome)
                 self.busy_since = None
         finally:
             self.abandon_tests()

@@ -1,5 +1,6 @@
 """One meter: its connection, its catalogue entry, its polling."""
 
+from meterbridge.meter.backfill import HistoryPiece, ProfileHistory
 from meterbridge.meter.catalogue import MeterModel, load_model, model_names, parse_model
 from meterbridge.meter.catalogue.push import load_layouts
 from meterbridge.meter.client import DLMSClient, MeterAddress, ObjectListElement, Timeouts
@@ -34,6 +35,7 @@ __all__ = [
     "DLMSProductionPoller",
     "Failed",
     "Gate",
+    "HistoryPiece",
     "Interval",
     "ListenLimits",
     "MeterAddress",
@@ -45,6 +47,7 @@ __all__ = [
     "PollerSettings",
     "PollerState",
     "ProfileColumn",
+    "ProfileHistory",
     "ProfileTable",
     "PushListener",
     "Pushed",

@@ -55,8 +55,8 @@ class IntervalRepository:
                 meters.c.id, sa.bindparam("b", type_=sa.BigInteger), sa.bindparam("e", type_=sa.BigInteger)
             ).where(meters.c.id == sa.bindparam("m")),
         )
-        # Two whole intervals may begin alike, the old and the longer new one: the old goes first.
-        removed = [{"m": m, "b": i.start} for m in sorted(changes) for i in changes[m][0]]
+        # What is written replaces what began alike: saving twice, or after a saving that was cut short, does no harm.
+        removed = [{"m": m, "b": i.start} for m in sorted(changes) for i in {*changes[m][0], *changes[m][1]}]
         added = [{"m": m, "b": i.start, "e": i.end} for m in sorted(changes) for i in changes[m][1]]
         with store_errors(self._engine.url):
             async with self._engine.begin() as connection:

@@ -12,7 +12,8 @@ from meterbridge.dlms import LogicalName
 from meterbridge.errors import ConfigurationError
 from meterbridge.model import Measurement
 
-_KNOWN_KEYS = {"description", "poll", "measurements"}
+_KNOWN_KEYS = {"description", "poll", "measurements", "load_profile"}
+_LOAD_PROFILE = "1-0:99.1.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +25,15 @@ class MeterModel:
         description: one line for people.
         measurements: by name.
         poll: names that are read at each poll.
+        load_profile: Profile Generic with what the meter keeps while it cannot be read, six dotted groups; None where
+            it keeps nothing.
     """
 
     name: str
     description: str
     measurements: Mapping[str, Measurement]
     poll: tuple[str, ...]
+    load_profile: str | None = None
 
     def find(self, text: str) -> Measurement:
         """Return a measurement by its name, or by where it stands: `CLASS:OBIS:ATTRIBUTE` or an OBIS code alone.
@@ -96,7 +100,18 @@ def parse_model(name: str, text: str) -> MeterModel:
     for key in poll:
         if key not in measurements:
             raise ConfigurationError(f"catalogue entry {name}: poll names {key!r}, which is no measurement of it")
-    return MeterModel(name, content.get("description", ""), measurements, poll)
+    return MeterModel(
+        name, content.get("description", ""), measurements, poll, _load_profile(name, content.get("load_profile"))
+    )
+
+
+def _load_profile(name: str, text: object) -> str | None:
+    if text == "":
+        return None
+    try:
+        return str(LogicalName.parse(_LOAD_PROFILE if text is None else str(text)))
+    except ValueError as error:
+        raise ConfigurationError(f"catalogue entry {name}: load_profile: {error}") from None
 
 
 @functools.cache

@@ -1,0 +1,432 @@
+"""HistoryKeeper: which stretches of each meter's time are complete, and reading back what is not, piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from meterbridge.errors import DataAccessError, MeterbridgeError, MeterError, StoreError
+from meterbridge.fleet.alarms import AlarmDesk
+from meterbridge.fleet.gate import TokenBucket
+from meterbridge.meter import Coverage, Interval, Polled, ProfileHistory
+from meterbridge.model import Meter, MeterId, Reading
+from meterbridge.store import Severity
+
+CLOCK_DRIFT = "clock_drift"
+HISTORY_UNAVAILABLE = "history_unavailable"
+_SHORTEST_MS = 900_000
+_FIRST_SPAN_MS = 3_600_000
+# Part of the time to the next poll that a piece may be expected to take.
+_USABLE = 0.6
+# How a cost that was too high is forgotten with each poll: a meter that was slow once is not slow for ever.
+_FORGET = 0.99
+# What the first piece takes at most: the profile is described first.
+_FIRST_EXCHANGES = 6
+_FIRST_RETRY, _LAST_RETRY = 60.0, 86_400.0
+_SAVE_SOON = 0.5
+_FLUSH_TIMEOUT = 10.0
+
+
+class Committed(Protocol):
+    """Whether rows are on disk, known later: the outbox's ticket."""
+
+    def add_done_callback(self, callback: Callable[[bool], None]) -> None:
+        """Call back with True (on disk) or False (given up)."""
+
+
+class IntervalStore(Protocol):
+    """Where intervals are kept: the store's IntervalRepository."""
+
+    async def save(self, changes: Mapping[MeterId, tuple[Collection[Interval], Collection[Interval]]]) -> None:
+        """Delete and write intervals by meter, in one transaction."""
+
+
+Deliver = Callable[[Meter, Sequence[Reading]], Sequence[Committed]]
+"""Puts readings into the outbox; returns what tells when they are on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLimits:
+    """What is read back, and how gently.
+
+    Args:
+        enabled: whether holes are read back at all; the clocks are looked at in any case.
+        gap: time without reading that makes a hole, seconds.
+        max_age: of a hole that is still read back, seconds.
+        chunk: time that one piece spans at most, seconds.
+        settle: how long a hole rests before it is read, seconds: the meter's clock may be behind.
+        pieces_per_s: read at most, all meters together.
+        clock_check: time between two looks at a meter's clock, seconds.
+        clock_drift: beyond which the alarm `clock_drift` opens, seconds.
+    """
+
+    enabled: bool = True
+    gap: float = 300.0
+    max_age: float = 30 * 86_400.0
+    chunk: float = 14_400.0
+    settle: float = 60.0
+    pieces_per_s: float = 50.0
+    clock_check: float = 3_600.0
+    clock_drift: float = 60.0
+
+
+class Pace:
+    """How much time a piece may span so that it is over before the next poll. Pure.
+
+    Args:
+        largest: span it grows to, milliseconds.
+    """
+
+    def __init__(self, largest: int) -> None:
+        self._largest = max(largest, 1)
+        self._shortest = min(_SHORTEST_MS, self._largest)
+        self.span = min(_FIRST_SPAN_MS, self._largest)
+        self._cost: float | None = None
+
+    def fits(self, left: float, exchange: float) -> bool:
+        """Whether a piece, made shorter where that helps, is likely to take much less than `left` seconds.
+
+        Args:
+            left: seconds to the next poll.
+            exchange: what a poll takes, seconds.
+        """
+        usable = _USABLE * left
+        if self._cost is None:
+            return _FIRST_EXCHANGES * exchange <= usable
+        while self._cost > usable and self.span > self._shortest:
+            self._shorten()
+        if self._cost <= usable:
+            return True
+        self._cost *= _FORGET
+        return False
+
+    def took(self, seconds: float, left: float, span: int) -> None:
+        """A piece of `span` milliseconds took so many seconds, of `left` that there were."""
+        self._cost = seconds
+        if span >= self.span and 2 * seconds <= _USABLE * left and self.span < self._largest:
+            self.span = min(2 * self.span, self._largest)
+            self._cost = 2 * seconds
+
+    def refused(self) -> None:
+        """A piece failed: perhaps the meter takes a shorter one."""
+        if self.span > self._shortest:
+            self._shorten()
+
+    def _shorten(self) -> None:
+        self.span = max(self.span // 2, self._shortest)
+        if self._cost is not None:
+            self._cost /= 2
+
+
+@dataclass(slots=True)
+class HistoryCounters:
+    """What was read back since the keeper was made.
+
+    Args:
+        pieces: read, of all meters.
+        rows: handed to the outbox.
+        undated: rows without a time, given up.
+        failures: pieces that could not be read.
+    """
+
+    pieces: int = 0
+    rows: int = 0
+    undated: int = 0
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class _Track:
+    """One meter's stretches: what is complete, what of that the database knows, what is on its way to the outbox."""
+
+    coverage: Coverage = field(default_factory=Coverage)
+    saved: frozenset[Interval] = frozenset()
+    under_way: Interval | None = None
+
+
+class HistoryKeeper:
+    """Knows the holes of every meter. Belongs to one event loop.
+
+    Args:
+        limits: what is read back.
+        desk: opens and resolves the alarms.
+        deliver: hands readings to the outbox.
+        wall: Unix time, seconds.
+        monotonic: seconds.
+    """
+
+    def __init__(
+        self,
+        limits: HistoryLimits,
+        desk: AlarmDesk,
+        deliver: Deliver,
+        wall: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.limits = limits
+        self.desk = desk
+        self.deliver = deliver
+        self.wall = wall
+        self.monotonic = monotonic
+        self.counters = HistoryCounters()
+        self._bucket = TokenBucket(limits.pieces_per_s, limits.pieces_per_s / 10, monotonic())
+        self._tracks: dict[MeterId, _Track] = {}
+        self._live: set[MeterId] = set()
+        self._unsaved: set[MeterId] = set()
+        self._due = asyncio.Event()
+
+    def adopt(self, intervals: Mapping[MeterId, Collection[Interval]]) -> None:
+        """Take over what the database holds."""
+        for meter, known in intervals.items():
+            self._tracks[meter] = _Track(Coverage(known), frozenset(known))
+
+    def read(self, meter: MeterId, ts: int) -> None:
+        """A live reading was handed to the outbox.
+
+        Args:
+            meter: whose.
+            ts: its time, Unix milliseconds.
+        """
+        track = self._tracks.get(meter)
+        if track is None:
+            track = self._tracks[meter] = _Track()
+        before = track.coverage.end
+        near = before is not None and before <= ts <= before + self.limits.gap * 1000
+        track.coverage.add(before if near and before is not None else ts, ts + 1)
+        self._live.add(meter)
+
+    def holes(self, meter: MeterId) -> list[Interval]:
+        """Return what is still to be read back of a meter, oldest first."""
+        track = self._tracks.get(meter)
+        return [] if track is None else list(track.coverage.gaps(self._horizon()))
+
+    def next_piece(self, meter: MeterId, span: int, behind: float = 0.0) -> Interval | None:
+        """Return what is to be read next of a meter, None for nothing at present.
+
+        Args:
+            meter: which.
+            span: longest piece, milliseconds.
+            behind: by how much the meter's clock is behind ours, seconds: rows come that much later.
+        """
+        track = self._tracks.get(meter)
+        # One piece at a time: while the disk takes none, none is read.
+        if track is None or track.under_way is not None or len(track.coverage) < 2:
+            return None
+        settled = int((self.wall() - self.limits.settle - max(0.0, behind)) * 1000)
+        for hole in track.coverage.gaps(self._horizon()):
+            # The oldest first: it is what the meter overwrites next.
+            end = min(hole.end, hole.start + span, settled)
+            return Interval(hole.start, end) if end < settled or hole.end <= settled else None
+        return None
+
+    def let_through(self) -> bool:
+        """Whether one more piece may be read now, of all meters together."""
+        return self._bucket.take(self.monotonic()) == 0.0
+
+    def hand_on(self, meter: Meter, piece: Interval, readings: Sequence[Reading]) -> None:
+        """Put what was read into the outbox; the piece is complete once all of it is on disk."""
+        track = self._tracks[meter.id]
+        track.under_way = piece
+        tickets = list(self.deliver(meter, readings))
+        left = len(tickets)
+        lost = False
+
+        def done(committed: bool) -> None:
+            nonlocal left, lost
+            left -= 1
+            lost = lost or not committed
+            if left <= 0:
+                track.under_way = None
+                if not lost:
+                    track.coverage.add(*piece)
+                    self._unsaved.add(meter.id)
+                    self._due.set()
+
+        if not tickets:
+            done(True)
+        for ticket in tickets:
+            ticket.add_done_callback(done)
+        self.counters.pieces += 1
+        self.counters.rows += len(readings)
+
+    # ---- the database
+
+    async def run(
+        self,
+        store: IntervalStore,
+        flush: Callable[[], Awaitable[None]],
+        interval: float,
+        failed: Callable[[StoreError], None],
+    ) -> None:
+        """Save for ever: pieces as soon as they are complete, live readings now and then.
+
+        Args:
+            store: where to.
+            flush: waits until what the outbox was given is on disk.
+            interval: between two savings of the live readings, seconds.
+            failed: told why saving failed; it is tried again.
+        """
+        loop = asyncio.get_running_loop()
+        all_due = loop.time() + interval
+        while True:
+            try:
+                await asyncio.wait_for(self._due.wait(), max(0.0, all_due - loop.time()))
+            except TimeoutError:
+                all_due = loop.time() + interval
+                self._unsaved |= self._live
+                self._live.clear()
+            self._due.clear()
+            try:
+                await self.save(store, flush)
+            except StoreError as error:
+                failed(error)
+            await asyncio.sleep(_SAVE_SOON)
+
+    async def save(self, store: IntervalStore, flush: Callable[[], Awaitable[None]], everything: bool = False) -> None:
+        """Write what has changed, once the readings it stands for are on disk.
+
+        Args:
+            store: where to.
+            flush: as for `run`; where it takes too long nothing is written, for the next time.
+            everything: the newest live readings too.
+
+        Raises:
+            StoreError: it could not be written; it stays due.
+        """
+        if everything:
+            self._unsaved |= self._live
+            self._live.clear()
+        due, self._unsaved = self._unsaved, set()
+        horizon = self._horizon()
+        current: dict[MeterId, frozenset[Interval]] = {}
+        for meter in due:
+            if (track := self._tracks.get(meter)) is not None:
+                track.coverage.forget(horizon)
+                current[meter] = frozenset(track.coverage)
+        changes = {
+            meter: (self._tracks[meter].saved - intervals, intervals - self._tracks[meter].saved)
+            for meter, intervals in current.items()
+            if intervals != self._tracks[meter].saved
+        }
+        try:
+            await asyncio.wait_for(flush(), _FLUSH_TIMEOUT)
+            await store.save(changes)
+        except TimeoutError:
+            self._unsaved |= due
+            return
+        except BaseException:
+            self._unsaved |= due
+            raise
+        for meter, intervals in current.items():
+            self._tracks[meter].saved = intervals
+
+    def _horizon(self) -> int:
+        return int((self.wall() - self.limits.max_age) * 1000)
+
+
+class MeterHistory:
+    """What is done for one meter between its polls: a look at its clock, or one piece of a hole.
+
+    Args:
+        meter: as configured.
+        source: reads its profile and its clock, on its worker's own client.
+        connected: whether the association is open.
+        keeper: knows the holes.
+        wanted: whether holes are read back; else the clock alone is looked at.
+    """
+
+    def __init__(
+        self, meter: Meter, source: ProfileHistory, connected: Callable[[], bool], keeper: HistoryKeeper, wanted: bool
+    ) -> None:
+        self._meter = meter
+        self._source = source
+        self._connected = connected
+        self._keeper = keeper
+        self._wanted = wanted and keeper.limits.enabled
+        self._pace = Pace(int(keeper.limits.chunk * 1000))
+        self._clock_due = -math.inf
+        self._not_before = -math.inf
+        self._retry = _FIRST_RETRY
+        self._behind = 0.0
+        self._left = 0.0
+        self._piece: Interval | None = None
+
+    def due(self, polled: Polled, left: float) -> bool:
+        """Whether there is something to do that is likely to be over well within `left` seconds.
+
+        Args:
+            polled: the poll just made.
+            left: until the next one.
+        """
+        keeper, now = self._keeper, self._keeper.monotonic()
+        self._left, self._piece = left, None
+        if polled.connected:
+            # Power that was away may have taken the clock with it.
+            self._clock_due = now
+        if not self._connected():
+            return False
+        if now >= self._clock_due:
+            return 2 * polled.latency <= left
+        if not self._wanted or now < self._not_before or self._next() is None:
+            return False
+        if not self._pace.fits(left, polled.latency) or not keeper.let_through():
+            return False
+        # Asked again: to fit it may have become shorter.
+        self._piece = self._next()
+        return True
+
+    def _next(self) -> Interval | None:
+        return self._keeper.next_piece(self._meter.id, self._pace.span, self._behind)
+
+    async def do(self) -> None:
+        """Do what was due; what the meter does about it stays its own trouble."""
+        begun = self._keeper.monotonic()
+        if self._piece is None:
+            await self._look_at_clock()
+        else:
+            await self._read_back(self._piece, begun)
+
+    async def _look_at_clock(self) -> None:
+        keeper, meter = self._keeper, self._meter.id
+        self._clock_due = keeper.monotonic() + keeper.limits.clock_check
+        try:
+            drift = await self._source.drift(keeper.wall)
+        except MeterError:
+            # Whatever it is, the next poll meets it too, or the meter has no clock that may be read.
+            return
+        if drift is None:
+            return
+        self._behind = -drift
+        if abs(drift) > keeper.limits.clock_drift:
+            way = "ahead" if drift > 0 else "behind"
+            keeper.desk.raise_alarm(
+                meter, CLOCK_DRIFT, Severity.WARNING, f"the meter's clock is {abs(drift):.0f} s {way} of ours"
+            )
+        else:
+            keeper.desk.resolve(meter, CLOCK_DRIFT)
+
+    async def _read_back(self, interval: Interval, begun: float) -> None:
+        keeper = self._keeper
+        try:
+            piece = await self._source.read(interval)
+        except MeterbridgeError as error:
+            keeper.counters.failures += 1
+            self._pace.refused()
+            self._not_before = keeper.monotonic() + self._retry
+            self._retry = min(2 * self._retry, _LAST_RETRY)
+            if isinstance(error, DataAccessError) or not isinstance(error, MeterError) or self._retry == _LAST_RETRY:
+                keeper.desk.raise_alarm(
+                    self._meter.id,
+                    HISTORY_UNAVAILABLE,
+                    Severity.INFO,
+                    f"what the meter kept during an outage cannot be read: {error}",
+                )
+            return
+        self._retry = _FIRST_RETRY
+        keeper.desk.resolve(self._meter.id, HISTORY_UNAVAILABLE)
+        self._pace.took(keeper.monotonic() - begun, self._left, interval.end - interval.start)
+        keeper.counters.undated += piece.undated
+        keeper.hand_on(self._meter, interval, piece.readings)
