@@ -29,6 +29,7 @@ from meterbridge.delivery import (
     RouteBook,
     RouteSettings,
     Row,
+    Ticket,
     Tls,
     rehome,
 )
@@ -39,6 +40,9 @@ from meterbridge.fleet import (
     DeliveryTally,
     FleetMonitor,
     Histogram,
+    HistoryKeeper,
+    HistoryLimits,
+    MeterHistory,
     MeterWorker,
     MonitorLimits,
     MultiMeterBridge,
@@ -64,6 +68,7 @@ from meterbridge.meter import (
     MeterAddress,
     Polled,
     PollerSettings,
+    ProfileHistory,
     Recovered,
     Timeouts,
     Tripped,
@@ -74,6 +79,7 @@ from meterbridge.model import Meter, MeterId, Reading
 from meterbridge.settings import (
     DatabaseSettings,
     DeliverySettings,
+    HistorySettings,
     MqttSettings,
     OutboxSettings,
     PollingSettings,
@@ -82,6 +88,7 @@ from meterbridge.settings import (
 from meterbridge.store import (
     AlarmChange,
     AlarmRepository,
+    IntervalRepository,
     MeterRepository,
     MetricsRepository,
     Raise,
@@ -97,6 +104,8 @@ _Part = TypeVar("_Part")
 Listener = Callable[[str, dict[str, object]], None]
 """Told what happened, `reading`, `failure`, `alarm_opened` or `alarm_resolved`, and the particulars."""
 _RECORD_INTERVAL = 5.0
+# A crash makes a hole of as much; what is shorter than the gap of [history] is none.
+_INTERVALS_INTERVAL = 60.0
 _STATUS_FILE = "status.txt"
 _SEVERITIES = {
     Trouble.CONNECTION_LOSS: Severity.CRITICAL,
@@ -173,6 +182,20 @@ def outbox_limits(settings: OutboxSettings) -> Limits:
     return Limits(settings.max_rows, settings.max_octets, settings.max_age_days * 86_400)
 
 
+def history_limits(history: HistorySettings) -> HistoryLimits:
+    """What is read back after an outage, and how gently."""
+    return HistoryLimits(
+        history.enabled,
+        history.gap_s,
+        history.max_age_days * 86_400,
+        history.chunk_s,
+        history.settle_s,
+        history.pieces_per_s,
+        history.clock_check_s,
+        history.clock_drift_s,
+    )
+
+
 @dataclass(slots=True)
 class ServiceCounters:
     """What the service did since its start.
@@ -227,6 +250,9 @@ class Service:
         self.desk = AlarmDesk(time.time, self._alarm_changed)
         self._delivery_alarms = DeliveryAlarms(
             self.desk, settings.delivery.route_down_after_s, settings.delivery.backlog_alarm_s
+        )
+        self.history = HistoryKeeper(
+            history_limits(settings.history), self.desk, self._deliver_history, time.time, time.monotonic
         )
         self.monitor: FleetMonitor | None = None
         self.network: NetworkMonitor | None = None
@@ -321,6 +347,8 @@ class Service:
             self._outbox, line_limits(settings.mqtt, settings.delivery), self._delivery_event, self._acknowledged
         )
         self._publisher.start()
+        intervals = IntervalRepository(self._engine)
+        self.history.adopt(await intervals.load())
         self.bridge = MultiMeterBridge(
             self._repository, self._worker, self._backoff, self.desk, time.monotonic, self._identity
         )
@@ -353,6 +381,15 @@ class Service:
             lambda error: _log.error("metrics_not_stored", reason=str(error)),
         )
         self._run("record", self._record(self._repository, self._alarms))
+        self._run(
+            "history",
+            self.history.run(
+                intervals,
+                self._outbox.flush,
+                _INTERVALS_INTERVAL,
+                lambda error: _log.error("intervals_not_stored", reason=str(error)),
+            ),
+        )
         self._run("network", self.network.run())
         self._run("monitor", self.monitor.run())
         _log.info("service_started", meters=len(self.bridge.workers))
@@ -403,6 +440,7 @@ class Service:
             with suppress(TimeoutError):
                 # On a full disk it would wait without end.
                 await asyncio.wait_for(self._outbox.flush(), 1.0)
+                await self._save_history(self._outbox)
             if self._publisher is not None:
                 await self._publisher.stop(3.0)
             await self._outbox.close()
@@ -436,7 +474,11 @@ class Service:
         client = DLMSClient(
             meter_address(meter),
             model,
-            Timeouts(polling.connect_timeout_s, polling.response_timeout_floor_s),
+            Timeouts(
+                polling.connect_timeout_s,
+                polling.response_timeout_floor_s,
+                keep_alive=polling.inactivity_timeout_s / 3,
+            ),
             lambda event: poller.discarded(event),  # noqa: PLW0108  (the poller is made of the client)
         )
         backoff = Backoff(BackoffSettings(polling.backoff_initial_s, polling.backoff_max_s), random.Random())
@@ -444,7 +486,14 @@ class Service:
             meter.id, client, backoff, time.monotonic, time.time, poller_settings(polling), self._gate
         )
         schedule = Schedule(polling.period_s, phase_of(meter.id, polling.period_s))
-        return MeterWorker(meter, poller, schedule, self, time.monotonic, lateness=self._lateness)
+        chore = self._history_of(meter, client)
+        return MeterWorker(meter, poller, schedule, self, time.monotonic, lateness=self._lateness, chore=chore)
+
+    def _history_of(self, meter: Meter, client: DLMSClient) -> MeterHistory | None:
+        if client.model.load_profile is None:
+            return None
+        source = ProfileHistory(meter.id, client, self._settings.history.zone)
+        return MeterHistory(meter, source, lambda: client.connected, self.history, meter.tb_enabled)
 
     def _leave(self, meter: MeterId) -> None:
         """Free the route of a meter that is no longer polled; its rows stay in the outbox."""
@@ -500,6 +549,26 @@ class Service:
             self._outbox.put(meter.id, route, device, reading.ts, payload)
             self.counters.published += 1
             self._tally.queued[meter.id] += 1
+            self.history.read(meter.id, reading.ts)
+
+    def _deliver_history(self, meter: Meter, readings: Sequence[Reading]) -> list[Ticket]:
+        """Put what a meter kept into the outbox; return the tickets of the commits it is part of."""
+        if self._outbox is None:
+            raise StoreError("the service has not started")
+        route, device = self._routes.name_of(meter.id), meter.device_name
+        tickets: dict[int, Ticket] = {}
+        for reading in readings:
+            if (payload := telemetry(reading)) is not None:
+                ticket = self._outbox.put(meter.id, route, device, reading.ts, payload)
+                tickets[id(ticket)] = ticket
+                self._tally.queued[meter.id] += 1
+        return list(tickets.values())
+
+    async def _save_history(self, outbox: Outbox) -> None:
+        try:
+            await self.history.save(IntervalRepository(self.database), outbox.flush, everything=True)
+        except StoreError as error:
+            _log.error("intervals_not_stored", reason=str(error))
 
     def failed(self, meter: Meter, outcome: Failed) -> None:
         """Note that a meter could not be read (called by the worker)."""

@@ -26,7 +26,7 @@ _FORGET = 0.99
 # What the first piece takes at most: the profile is described first.
 _FIRST_EXCHANGES = 6
 _FIRST_RETRY, _LAST_RETRY = 60.0, 86_400.0
-_SAVE_SOON = 0.5
+_SAVE_SOON = 0.2
 _FLUSH_TIMEOUT = 10.0
 
 
@@ -140,11 +140,19 @@ class HistoryCounters:
 
 @dataclass(slots=True)
 class _Track:
-    """One meter's stretches: what is complete, what of that the database knows, what is on its way to the outbox."""
+    """One meter's stretches.
+
+    Args:
+        coverage: what is complete.
+        saved: what of that the database knows.
+        under_way: the piece that was read and is not in the database yet.
+        on_disk: whether its rows are in the outbox.
+    """
 
     coverage: Coverage = field(default_factory=Coverage)
     saved: frozenset[Interval] = frozenset()
     under_way: Interval | None = None
+    on_disk: bool = False
 
 
 class HistoryKeeper:
@@ -212,7 +220,7 @@ class HistoryKeeper:
             behind: by how much the meter's clock is behind ours, seconds: rows come that much later.
         """
         track = self._tracks.get(meter)
-        # One piece at a time: while the disk takes none, none is read.
+        # One piece at a time: while the disk takes none, none is read, and a crash repeats one at most.
         if track is None or track.under_way is not None or len(track.coverage) < 2:
             return None
         settled = int((self.wall() - self.limits.settle - max(0.0, behind)) * 1000)
@@ -239,11 +247,13 @@ class HistoryKeeper:
             left -= 1
             lost = lost or not committed
             if left <= 0:
-                track.under_way = None
-                if not lost:
-                    track.coverage.add(*piece)
-                    self._unsaved.add(meter.id)
-                    self._due.set()
+                if lost:
+                    track.under_way = None
+                    return
+                track.on_disk = True
+                track.coverage.add(*piece)
+                self._unsaved.add(meter.id)
+                self._due.set()
 
         if not tickets:
             done(True)
@@ -302,10 +312,13 @@ class HistoryKeeper:
         due, self._unsaved = self._unsaved, set()
         horizon = self._horizon()
         current: dict[MeterId, frozenset[Interval]] = {}
+        finished: list[_Track] = []
         for meter in due:
             if (track := self._tracks.get(meter)) is not None:
                 track.coverage.forget(horizon)
                 current[meter] = frozenset(track.coverage)
+                if track.on_disk:
+                    finished.append(track)
         changes = {
             meter: (self._tracks[meter].saved - intervals, intervals - self._tracks[meter].saved)
             for meter, intervals in current.items()
@@ -322,6 +335,8 @@ class HistoryKeeper:
             raise
         for meter, intervals in current.items():
             self._tracks[meter].saved = intervals
+        for track in finished:
+            track.under_way, track.on_disk = None, False
 
     def _horizon(self) -> int:
         return int((self.wall() - self.limits.max_age) * 1000)
