@@ -1,0 +1,157 @@
+"""`meterbridge backfill`: what a meter kept of a time, read back and delivered, asked for by hand."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from meterbridge.cli.backend import (
+    ConfigOption,
+    JsonOption,
+    MeterArgument,
+    Refused,
+    in_database,
+    running_service,
+    say_no_service,
+)
+from meterbridge.cli.meter_command import associated
+from meterbridge.cli.typed_value import moment
+from meterbridge.delivery import Outbox, RouteBook
+from meterbridge.errors import ConfigurationError, DeliveryError
+from meterbridge.meter import Coverage, DLMSClient, Interval, ProfileHistory, Timeouts, load_model
+from meterbridge.model import Meter
+from meterbridge.service import meter_address, outbox_limits, route_settings
+from meterbridge.settings import Settings, load_settings
+from meterbridge.store import IntervalRepository, MeterRepository
+from meterbridge.thingsboard import telemetry
+
+
+@dataclass(slots=True)
+class _Done:
+    """What was done.
+
+    Args:
+        meter: id.
+        name: of the meter.
+        start: earliest time asked for, ISO 8601.
+        end: time up to which was asked, ISO 8601.
+        pieces: requests made.
+        rows: put into the outbox.
+        undated: rows without a time, given up.
+    """
+
+    meter: int
+    name: str
+    start: str
+    end: str
+    pieces: int = 0
+    rows: int = 0
+    undated: int = 0
+
+
+def backfill(
+    meter: MeterArgument,
+    start: Annotated[str, typer.Option("--from", metavar="T", help="Earliest time, ISO 8601; local without a zone.")],
+    end: Annotated[str, typer.Option("--to", metavar="T", help="Time up to which, not included, or now.")] = "now",
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read a time of a meter's load profile and put it into the outbox; the service delivers it when it runs.
+
+    Broken off, it has what it has: what was read is in the outbox. Exit codes are those of `read`.
+    """
+    settings = load_settings(config)
+    asked = Interval(_unix_ms(start, settings), _unix_ms(end, settings))
+    if asked.start >= asked.end:
+        raise ConfigurationError(f"a range that ends at {end} before it begins at {start}")
+    if running_service(settings) is not None:
+        raise Refused(
+            "the service runs and holds the meter's association; it reads holes back by itself, "
+            "and backfill by hand takes stopping it first"
+        )
+    say_no_service("the meter is asked directly; what it gives waits in the outbox")
+
+    async def work(repository: MeterRepository, engine: AsyncEngine) -> _Done:
+        return await _backfill(await repository.get(meter), IntervalRepository(engine), asked, settings, not as_json)
+
+    done = in_database(settings.database, work)
+    if as_json:
+        shape = asdict(done)
+        typer.echo(json.dumps({"from": shape.pop("start"), "to": shape.pop("end"), **shape}))
+    else:
+        typer.echo(f"{done.name}: {done.rows} rows from {done.start} to {done.end} are in the outbox")
+        if done.undated:
+            typer.echo(f"{done.undated} rows without a time were left out", err=True)
+
+
+async def _backfill(
+    meter: Meter, intervals: IntervalRepository, asked: Interval, settings: Settings, shown: bool
+) -> _Done:
+    if not meter.tb_enabled:
+        raise ConfigurationError(f"readings of {meter.name} are not delivered: tb_enabled is off")
+    route = RouteBook(route_settings(settings.mqtt, settings.delivery), lambda _: True).route_for(meter).name
+    polling = settings.polling.for_meter(meter.name)
+    timeouts = Timeouts(polling.connect_timeout_s, polling.response_timeout_floor_s)
+    client = DLMSClient(meter_address(meter), load_model(meter.model), timeouts)
+    history = ProfileHistory(meter.id, client, settings.history.zone)
+    known = Coverage((await intervals.load()).get(meter.id, []))
+    done = _Done(meter.id, meter.name, _text(asked.start), _text(asked.end))
+    pieces = list(_pieces(asked, int(settings.history.chunk_s * 1000)))
+    settings.outbox.path.parent.mkdir(parents=True, exist_ok=True)
+    columns = (TextColumn(meter.name, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    outbox = await Outbox.open(settings.outbox.path, outbox_limits(settings.outbox), interval_s=0.01)
+    try:
+        async with associated(client):
+            with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+                for piece in progress.track(pieces):
+                    found = await history.read(piece)
+                    ticket = None
+                    for reading in found.readings:
+                        payload = telemetry(reading)
+                        if payload is not None:
+                            ticket = outbox.put(meter.id, route, meter.device_name, reading.ts, payload)
+                            done.rows += 1
+                    if ticket is not None and not await ticket:
+                        raise DeliveryError("the outbox could not be written")
+                    done.pieces += 1
+                    done.undated += found.undated
+                    await _note(meter, intervals, known, piece)
+    finally:
+        await outbox.close()
+    return done
+
+
+async def _note(meter: Meter, intervals: IntervalRepository, known: Coverage, piece: Interval) -> None:
+    """Record a piece as complete; what lies before the meter's first reading was never missed, and stays unknown."""
+    before = frozenset(known)
+    if not before:
+        return
+    known.add(max(piece.start, min(before).start), piece.end)
+    after = frozenset(known)
+    await intervals.save({meter.id: (before - after, after - before)})
+
+
+def _pieces(asked: Interval, span: int) -> Iterator[Interval]:
+    for start in range(asked.start, asked.end, span):
+        yield Interval(start, min(start + span, asked.end))
+
+
+def _unix_ms(text: str, settings: Settings) -> int:
+    when = dt.datetime.now(dt.UTC) if text == "now" else moment(text)
+    zone = settings.history.zone
+    if when.tzinfo is None and zone is not None:
+        when = when.replace(tzinfo=zone)
+    # A naive time's timestamp is by this machine's zone.
+    return round(when.timestamp() * 1000)
+
+
+def _text(ms: int) -> str:
+    return dt.datetime.fromtimestamp(ms / 1000, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
