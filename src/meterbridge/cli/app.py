@@ -3,72 +3,86 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from meterbridge import __version__
-from meterbridge.cli import (
-    clock,
-    control,
-    cosem_object,
-    db,
-    decode,
-    demo,
-    gateway_config,
-    health,
-    listen,
-    log_lines,
-    meters,
-    outbox,
-    profile,
-    read,
-    run,
-    secrets,
-    simulate,
-    token,
-)
 from meterbridge.cli.exits import INCOMPLETE, INTERRUPTED, exit_code
 from meterbridge.errors import MeterbridgeError
 
+_COMMANDS = {
+    "read": "read:read",
+    "objects": "read:objects",
+    "profile": "profile:profile",
+    "clock": "clock:clock",
+    "get": "cosem_object:get",
+    "set": "cosem_object:set_",
+    "call": "cosem_object:call",
+    "decode": "decode:decode",
+    "listen": "listen:listen",
+    "simulate": "simulate:simulate",
+    "run": "run:run",
+    "demo": "demo:demo",
+    "gateway-config": "gateway_config:gateway_config",
+    "list": "meters:list_",
+    "status": "meters:status",
+    "add": "meters:add",
+    "edit": "meters:edit",
+    "remove": "meters:remove",
+    "models": "meters:models",
+    "test": "control:test",
+    "pause": "control:pause",
+    "resume": "control:resume",
+    "restart": "control:restart",
+    "logs": "log_lines:logs",
+    "follow": "log_lines:follow",
+    "health": "health:health",
+    "backfill": "backfill:backfill",
+    "import": "db:import_",
+    "db": "db:app",
+    "secrets": "secrets:app",
+    "token": "token:app",
+    "outbox": "outbox:app",
+}
+"""Where each command stands, `module:name`: a group where that is a Typer."""
+
+
+class _Commands(TyperGroup):
+    """Loads a command when it is asked for: to start must not cost what the other commands need."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All commands, in the order of the table."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One command, None where there is no such."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        found = getattr(import_module(f"meterbridge.cli.{module}"), name)
+        if isinstance(found, typer.Typer):
+            command = get_command(found)
+        else:
+            alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            alone.command(cmd_name, context_settings=_CONTEXT)(found)
+            command = get_command(alone)
+        command.name = cmd_name
+        return command
+
+
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(
     name="meterbridge",
+    cls=_Commands,
     help="Reads DLMS/COSEM electricity meters and delivers every reading to ThingsBoard.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_CONTEXT,
 )
-app.command()(read.read)
-app.command()(read.objects)
-app.command()(profile.profile)
-app.command()(clock.clock)
-app.command()(cosem_object.get)
-app.command("set")(cosem_object.set_)
-app.command()(cosem_object.call)
-app.command()(decode.decode)
-app.command()(listen.listen)
-app.command()(simulate.simulate)
-app.command()(run.run)
-app.command()(demo.demo)
-app.command()(gateway_config.gateway_config)
-app.command("list")(meters.list_)
-app.command()(meters.status)
-app.command()(meters.add)
-app.command()(meters.edit)
-app.command()(meters.remove)
-app.command()(meters.models)
-app.command()(control.test)
-app.command()(control.pause)
-app.command()(control.resume)
-app.command()(control.restart)
-app.command()(log_lines.logs)
-app.command()(log_lines.follow)
-app.command()(health.health)
-app.command("import")(db.import_)
-app.add_typer(db.app)
-app.add_typer(secrets.app)
-app.add_typer(token.app)
-app.add_typer(outbox.app)
 
 
 def _print_version(wanted: bool) -> None:

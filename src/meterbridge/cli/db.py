@@ -23,7 +23,7 @@ from meterbridge.store import LoadedMeters, MeterRepository, backup_sqlite, upgr
 from meterbridge.store.engine import database_url, sqlite_file
 from meterbridge.store.rows import check_meter
 
-app = typer.Typer(name="db", help="The database.", no_args_is_help=True)
+app = typer.Typer(name="db", add_completion=False, help="The database.", no_args_is_help=True)
 _LEGACY = {"dlms_host", "dlms_port", "mqtt_host", "mqtt_port", "access_token", "measurements"}
 
 

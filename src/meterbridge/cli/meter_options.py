@@ -21,6 +21,7 @@ class Framing(StrEnum):
 
     HDLC = "hdlc"
     WRAPPER = "wrapper"
+    WRAPPER_UDP = "wrapper-udp"
 
 
 HostArgument = Annotated[str, typer.Argument(metavar="HOST[:PORT]", help="The meter; port 3333 unless given.")]

@@ -17,7 +17,12 @@ from meterbridge.delivery import inspection
 from meterbridge.errors import ConfigurationError
 from meterbridge.settings import load_settings
 
-app = typer.Typer(name="outbox", help="What waits for ThingsBoard, and what it would not take.", no_args_is_help=True)
+app = typer.Typer(
+    name="outbox",
+    add_completion=False,
+    help="What waits for ThingsBoard, and what it would not take.",
+    no_args_is_help=True,
+)
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; ./meterbridge.toml unless given.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]

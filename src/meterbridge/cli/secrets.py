@@ -10,7 +10,9 @@ from meterbridge.service import open_vault
 from meterbridge.settings import load_settings
 from meterbridge.store import MeterRepository, rotate
 
-app = typer.Typer(name="secrets", help="The keys that encrypt passwords and tokens.", no_args_is_help=True)
+app = typer.Typer(
+    name="secrets", add_completion=False, help="The keys that encrypt passwords and tokens.", no_args_is_help=True
+)
 
 
 @app.callback()

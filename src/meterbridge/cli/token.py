@@ -16,7 +16,7 @@ from meterbridge.cli.backend import ConfigOption, JsonOption, in_database
 from meterbridge.settings import load_settings
 from meterbridge.store import MeterRepository, Role, Token, TokenRepository
 
-app = typer.Typer(name="token", help="Who may use the API.", no_args_is_help=True)
+app = typer.Typer(name="token", add_completion=False, help="Who may use the API.", no_args_is_help=True)
 NameArgument = Annotated[str, typer.Argument(help="Whose or what for.")]
 
 

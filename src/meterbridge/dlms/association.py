@@ -27,6 +27,7 @@ from meterbridge.dlms.exchange import (
 )
 from meterbridge.dlms.fast_path import FastPath, PreparedGet
 from meterbridge.dlms.hdlc import Discarded
+from meterbridge.dlms.hdlc_link import HdlcLink
 from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkOpened
 from meterbridge.dlms.obis import LogicalName
 from meterbridge.dlms.xdlms import AttributeDescriptor, ExceptionResponse, MethodDescriptor, SelectiveAccess
@@ -417,6 +418,17 @@ class ClientAssociation:
             return b""
         parameters = self._parameters
         return self._protection.protect(acse.InitiateRequest(parameters.proposed, parameters.max_receive_pdu).encode())
+
+    def keep_alive(self) -> bool:
+        """Let the meter's inactivity time-out start anew, where the link has a way to and nothing is under way.
+
+        Returns:
+            Whether there is something to send.
+        """
+        if self.state is not State.READY or not isinstance(self._link, HdlcLink):
+            return False
+        self._link.keep_alive()
+        return True
 
     def agrees(self, services: Conformance) -> bool:
         """Whether the meter agreed to these services."""

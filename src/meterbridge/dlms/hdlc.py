@@ -156,7 +156,8 @@ def server_address(logical: int, physical: int | None = None, size: int | None =
     lower = physical or 0
     most = 0x3FFF if size == 4 else 0x7F
     if size not in (1, 2, 4) or not 0 <= logical <= most or not 0 <= lower <= most or (size == 1 and lower):
-        raise LocalProtocolError(f"server address {logical}/{physical} does not fit {size} octets")
+        address = logical if physical is None else f"{logical}/{physical}"
+        raise LocalProtocolError(f"server address {address} does not fit {size} octets")
     if size == 1:
         return bytes((logical << 1 | 1,))
     if size == 2:

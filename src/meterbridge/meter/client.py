@@ -52,7 +52,7 @@ from meterbridge.meter.catalogue import MeterModel
 from meterbridge.meter.plan import SCALED_CLASSES, PlanItem, Readout, ReadPlan, prepared
 from meterbridge.meter.profile import ProfileReader, ProfileTable
 from meterbridge.meter.short_names import OBJECT_LIST, ShortNames
-from meterbridge.meter.transport import TcpTransport
+from meterbridge.meter.transport import TcpTransport, Transport, UdpTransport
 from meterbridge.meter.turn import Turn
 from meterbridge.model import Measurement, Quantity
 
@@ -81,7 +81,7 @@ class MeterAddress:
     Args:
         host: name or address.
         port: TCP port.
-        framing: `hdlc` or `wrapper`.
+        framing: `hdlc`, `wrapper`, or `wrapper-udp` for the wrapper over UDP.
         client: client SAP.
         server: logical device address.
         physical: HDLC lower address; None for a one-octet server address.
@@ -111,11 +111,11 @@ class MeterAddress:
         try:
             if self.framing == "hdlc":
                 return HdlcLink(client_address(self.client), server_address(self.server, self.physical), self.hdlc)
-            if self.framing == "wrapper":
+            if self.framing in ("wrapper", "wrapper-udp"):
                 return WrapperLink(self.client, self.server)
         except LocalProtocolError as error:
             raise ConfigurationError(str(error)) from None
-        raise ConfigurationError(f"framing {self.framing!r} is neither hdlc nor wrapper")
+        raise ConfigurationError(f"framing {self.framing!r} is none of hdlc, wrapper and wrapper-udp")
 
     @property
     def short_names(self) -> bool:
@@ -141,11 +141,13 @@ class Timeouts:
         connect: for the TCP connection.
         response: for an answer, and for each part of one that comes in parts.
         retransmissions: how often an HDLC request is said again after `response` without an answer.
+        keep_alive: idle time after which RR keeps an HDLC link from its inactivity time-out; 0 leaves it alone.
     """
 
     connect: float = 5.0
     response: float = 5.0
     retransmissions: int = 1
+    keep_alive: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +206,14 @@ class DLMSClient:
         self._counter = counter
         self._counter_object = counter_object
         self._synchronised = counter_object is None
-        self._transport: TcpTransport | None = None
+        self._transport: Transport | None = None
         self._association: ClientAssociation | None = None
         self._turn = Turn()
         self._waiter: asyncio.Future[AssociationEvent] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._asked_at = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._retransmitted = 0
         self._scalers: dict[tuple[int, str], tuple[int, str | None]] = {}
         self._list_refused = False
@@ -256,7 +260,8 @@ class DLMSClient:
             address.password, short_names=address.short_names, credentials=address.credentials
         )
         association = ClientAssociation(address.link(), parameters, self._counter)
-        self._transport = await TcpTransport.connect(address.host, address.port, self, self.timeouts.connect)
+        carrier = UdpTransport if address.framing == "wrapper-udp" else TcpTransport
+        self._transport = await carrier.connect(address.host, address.port, self, self.timeouts.connect)
         self._association = association
         try:
             association.open()
@@ -264,6 +269,7 @@ class DLMSClient:
         except BaseException:
             self._drop()
             raise
+        self._keep_alive()
 
     async def _synchronise(self, counter_object: LogicalName) -> None:
         """Take the invocation counter the meter received last from its own object, as the public client."""
@@ -313,6 +319,9 @@ class DLMSClient:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
 
     # ---- reading
 
@@ -723,10 +732,25 @@ class DLMSClient:
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
         self._retransmitted = 0
-        self._deadline = loop.time() + self.timeouts.response
+        self._asked_at = now = loop.time()
+        self._deadline = now + self.timeouts.response
         if self._timer is None:
             self._timer = loop.call_at(self._deadline, self._check_deadline)
         return waiter
+
+    def _keep_alive(self) -> None:
+        """Send RR where nothing was asked for a while, and look again later."""
+        self._idle_timer = None
+        association, every = self._association, self.timeouts.keep_alive
+        if association is None or not every:
+            return
+        loop = asyncio.get_running_loop()
+        idle = loop.time() - self._asked_at
+        if idle >= every and self._waiter is None and association.keep_alive() and self._transport is not None:
+            self._asked_at = loop.time()
+            self._transport.write(association.data_to_send())
+            idle = 0.0
+        self._idle_timer = loop.call_later(max(every - idle, every / 10), self._keep_alive)
 
     def _check_deadline(self) -> None:
         # One timer a connection, moved only when it rings: cheaper than one a request.
@@ -749,7 +773,8 @@ class DLMSClient:
         waited = self.timeouts.response * (self._retransmitted + 1)
         if association.state is State.LINKING:
             return ResponseTimeout(
-                f"{self.address} stays silent for {waited:g} s: wrong server address or client SAP, or no meter there"
+                f"{self.address} stays silent for {waited:g} s: wrong server address or client SAP, another framing"
+                " than hdlc, or no meter there"
             )
         return ResponseTimeout(f"{self.address} gave no answer for {waited:g} s ({association.state.value})")
 

@@ -1,13 +1,15 @@
-"""TCP to a meter: the one place where operating system errors become ours."""
+"""TCP or UDP to a meter: the one place where operating system errors become ours."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Protocol, cast
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar, cast
 
 from meterbridge.errors import ConnectFailed, ConnectionLost
+
+_Connected = TypeVar("_Connected")
 
 
 def _unheard(octets: bytes) -> None:
@@ -22,6 +24,91 @@ class Receiver(Protocol):
 
     def connection_lost(self, error: ConnectionLost) -> None:
         """The connection ended and we had not asked for it."""
+
+
+async def _connected(opening: Awaitable[_Connected], peer: str, host: str, timeout: float) -> _Connected:
+    """Wait for a connection: the one place where what the operating system says of it becomes ours."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await opening
+    except TimeoutError:
+        raise ConnectFailed(f"no answer to a connection to {peer} within {timeout:g} s") from None
+    except socket.gaierror as error:
+        raise ConnectFailed(f"host {host!r} is not known: {error.strerror or error}") from None
+    except ConnectionRefusedError:
+        raise ConnectFailed(f"{peer} refused the connection: nothing listens there") from None
+    except OSError as error:
+        raise ConnectFailed(f"cannot connect to {peer}: {error.strerror or error}") from None
+    except (UnicodeError, OverflowError) as error:
+        raise ConnectFailed(f"{peer} is no address: {error}") from None
+
+
+class Transport(Protocol):
+    """What carries octets to one meter and back."""
+
+    write: Callable[[bytes], object]
+    """Send octets; a connection that is gone is reported to the receiver, not here."""
+
+    def close(self) -> None:
+        """Close at once, without waiting for what is not sent yet."""
+
+
+class UdpTransport(asyncio.DatagramProtocol):
+    """UDP to one meter, for the wrapper: one datagram for each write, each that comes handed on at once."""
+
+    def __init__(self, receiver: Receiver, peer: str) -> None:
+        self._receiver = receiver
+        self._peer = peer
+        self._transport: asyncio.DatagramTransport | None = None
+        self._closing = False
+        self.write: Callable[[bytes], object] = _unheard
+
+    @classmethod
+    async def connect(cls, host: str, port: int, receiver: Receiver, timeout: float) -> UdpTransport:
+        """Open a socket towards `host:port`; nothing is sent, so nobody need be there.
+
+        Raises:
+            ConnectFailed: unknown name, or no route.
+        """
+        peer = f"{host}:{port}"
+        opening = asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: cls(receiver, peer), remote_addr=(host, port)
+        )
+        _, protocol = await _connected(opening, peer, host, timeout)
+        return protocol
+
+    def close(self) -> None:
+        """Close at once."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- asyncio.DatagramProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio."""
+        self._transport = cast(asyncio.DatagramTransport, transport)
+        self.write = self._transport.sendto
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        """See asyncio."""
+        if not self._closing:
+            self._receiver.data_received(data)
+
+    def error_received(self, exc: Exception) -> None:
+        """See asyncio: an ICMP message, as a rule that nobody listens."""
+        self._lost(f"cannot be reached ({exc})")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio."""
+        self._transport = None
+        self.write = _unheard
+        self._lost(f"dropped the connection ({exc})")
+
+    def _lost(self, why: str) -> None:
+        if not self._closing:
+            self._closing = True
+            self._receiver.connection_lost(ConnectionLost(f"{self._peer} {why}"))
 
 
 class TcpTransport(asyncio.Protocol):
@@ -44,20 +131,8 @@ class TcpTransport(asyncio.Protocol):
             ConnectFailed: refused, unreachable, unknown name, or no answer in time.
         """
         peer = f"{host}:{port}"
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(timeout):
-                _, protocol = await loop.create_connection(lambda: cls(receiver, peer), host, port)
-        except TimeoutError:
-            raise ConnectFailed(f"no answer to a connection to {peer} within {timeout:g} s") from None
-        except socket.gaierror as error:
-            raise ConnectFailed(f"host {host!r} is not known: {error.strerror or error}") from None
-        except ConnectionRefusedError:
-            raise ConnectFailed(f"{peer} refused the connection: nothing listens there") from None
-        except OSError as error:
-            raise ConnectFailed(f"cannot connect to {peer}: {error.strerror or error}") from None
-        except (UnicodeError, OverflowError) as error:
-            raise ConnectFailed(f"{peer} is no address: {error}") from None
+        opening = asyncio.get_running_loop().create_connection(lambda: cls(receiver, peer), host, port)
+        _, protocol = await _connected(opening, peer, host, timeout)
         return protocol
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from meterbridge.model import Meter, MeterId
 from meterbridge.store.secrets import Vault, is_encrypted
 
 STATUSES = ("active", "inactive", "error")
-FRAMINGS = ("hdlc", "wrapper")
+FRAMINGS = ("hdlc", "wrapper", "wrapper-udp")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 SECRETS = ("password", "tb_token")
 """Columns of `meters` that are encrypted."""
