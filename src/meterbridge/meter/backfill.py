@@ -56,8 +56,7 @@ class ProfileHistory:
         self._client = client
         self._profile = LogicalName.parse(client.model.load_profile)
         self._zone = zone
-        # Of the newest time the meter gave: None before the first, and where it tells no deviation.
-        self._deviation: dt.timedelta | None = None
+        # Whether it tells no deviation; None as long as that is not known.
         self._local: bool | None = None
 
     async def drift(self, wall: Callable[[], float]) -> float | None:
@@ -70,7 +69,12 @@ class ProfileHistory:
         before = wall()
         shown = await self._look()
         # The meter looked at its clock somewhere between question and answer.
-        return None if shown is None else unix_ms([shown], self._zone)[0] / 1000 - (before + wall()) / 2
+        looked = (before + wall()) / 2
+        if shown is None:
+            return None
+        # In an autumn night a local time is two instants: the nearer one is meant.
+        drifts = [_ms(shown, self._zone, fold) / 1000 - looked for fold in (0, 1)]
+        return min(drifts, key=abs)
 
     async def read(self, interval: Interval) -> HistoryPiece:
         """Read the rows with a time in an interval.
@@ -82,10 +86,13 @@ class ProfileHistory:
         if self._local is None:
             await self._look()
         table = await self._ask(interval, dt.timedelta(0))
-        if self._season_changed(table):
-            # Some meters compare local times and never look at the deviation: what they left out is an hour away.
-            table = await self._ask(interval, _SEASON)
-        return self._piece(interval, table)
+        piece = self._piece(interval, table)
+        if not self._local and len(piece.readings) < _expected(interval, table.period):
+            # Some meters compare local times and never look at the deviation: where the season changed between what
+            # was asked and what is there, they leave out what is an hour away. Or they had no power, or tell none here.
+            self._local = _is_local(table)
+            piece = self._piece(interval, await self._ask(interval, _SEASON))
+        return piece
 
     # ---- within
 
@@ -97,10 +104,8 @@ class ProfileHistory:
             value = DateTime(value)
         if not isinstance(value, DateTime):
             raise RemoteProtocolError(f"the clock shows {value!r}, which is no date-time")
-        shown = value.to_datetime()
         self._local = value.deviation is None
-        self._deviation = shown.utcoffset() if shown is not None else None
-        return shown
+        return value.to_datetime()
 
     async def _ask(self, interval: Interval, wider: dt.timedelta) -> ProfileTable:
         start = _EPOCH + interval.start * _MILLISECOND
@@ -111,17 +116,6 @@ class ProfileHistory:
             start, end, wider = start.astimezone(self._zone), end.astimezone(self._zone), _SEASON
             start, end = start.replace(tzinfo=None), end.replace(tzinfo=None)
         return await self._client.read_profile(self._profile, start - wider, end + wider)
-
-    def _season_changed(self, table: ProfileTable) -> bool:
-        """Whether a meter's rows are told in another deviation than it was asked in."""
-        clock = table.clock
-        times = [] if clock is None or self._local else [row[clock] for row in table.rows]
-        found = [time.utcoffset() for time in times if isinstance(time, dt.datetime)]
-        if not found:
-            return False
-        asked, self._deviation = self._deviation, found[-1]
-        self._local = self._deviation is None
-        return any(deviation != asked for deviation in found)
 
     def _piece(self, interval: Interval, table: ProfileTable) -> HistoryPiece:
         clock = table.clock
@@ -134,6 +128,18 @@ class ProfileHistory:
                 readings.append(Reading(self._meter, ts, values))
         readings.sort(key=lambda reading: reading.ts)
         return HistoryPiece(interval, tuple(readings), len(table.rows) - len(dated))
+
+
+def _expected(interval: Interval, period: int) -> int:
+    """How many rows an interval has where no power was away; at least one where the meter captures without period."""
+    step = 1000 * period
+    return 1 if step <= 0 else -(-interval.end // step) + (-interval.start // step)
+
+
+def _is_local(table: ProfileTable) -> bool:
+    clock = table.clock
+    times = [] if clock is None else [row[clock] for row in table.rows]
+    return any(isinstance(time, dt.datetime) and time.tzinfo is None for time in times)
 
 
 def unix_ms(times: Sequence[dt.datetime], zone: dt.tzinfo | None) -> list[int]:
