@@ -37,11 +37,20 @@ def test_find_by_name_obis_code_and_place() -> None:
         ('[measurements]\nu = "3:1-0:999.7.0:2"', "u: "),
         ('[measurements]\nu = "0:1-0:32.7.0:2"', "class 0"),
         ('[measurements]\nu = "3:1-0:32.7.0:200"', "attribute 200"),
+        ('load_profile = "99"', "load_profile"),
     ],
 )
 def test_a_broken_entry_is_named(text: str, says: str) -> None:
     with pytest.raises(ConfigurationError, match=says):
         parse_model("broken", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "profile"),
+    [("", "1.0.99.1.0.255"), ('load_profile = "1-0:99.2.0"', "1.0.99.2.0.255"), ('load_profile = ""', None)],
+)
+def test_where_a_model_keeps_its_history(text: str, profile: str | None) -> None:
+    assert parse_model("m", text).load_profile == profile
 
 
 @pytest.mark.parametrize("name", ["nobody", "", "../generic", "__init__"])
