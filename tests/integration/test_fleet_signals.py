@@ -59,9 +59,9 @@ def test_sighup_reloads_and_sigterm_ends_in_time(tmp_path: Path, meter_port: int
         config.write_text("[polling]\nperiod_s = 'often'\n")
         process.send_signal(signal.SIGHUP)
         assert "period_s" in event(process, "reload_failed")["reason"]
-        config.write_text("[polling]\nperiod_s = 0.1\n[api]\nport = 5002\n")
+        config.write_text("[polling]\nperiod_s = 0.1\n[monitor]\ninterval_s = 30\n")
         process.send_signal(signal.SIGHUP)
-        assert event(process, "restart_needed")["section"] == "api"
+        assert event(process, "restart_needed")["section"] == "monitor"
         assert event(process, "meters_reloaded")["changed"] == 2
         event(process, "meter_connected")
     finally:
