@@ -11,6 +11,7 @@ from meterbridge import __version__
 from meterbridge.api.access import Access
 from meterbridge.api.events import EventHub
 from meterbridge.api.gate import Gate
+from meterbridge.api.history import history_routes
 from meterbridge.api.meters import meter_routes
 from meterbridge.api.problem import Problem, install
 from meterbridge.api.system import system_routes
@@ -50,6 +51,7 @@ def make_application(service: Service, access: Access, hub: EventHub, settings: 
     )
     install(application)
     application.include_router(meter_routes(service, log_file))
+    application.include_router(history_routes(service))
     application.include_router(system_routes(service, hub))
     application.add_middleware(
         Gate,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from meterbridge.errors import DataAccessError, MeterbridgeError, MeterError, StoreError
+from meterbridge.errors import ConfigurationError, DataAccessError, MeterbridgeError, MeterError, StoreError
 from meterbridge.fleet.alarms import AlarmDesk
 from meterbridge.fleet.gate import TokenBucket
 from meterbridge.meter import Coverage, Interval, Polled, ProfileHistory
@@ -210,6 +210,37 @@ class HistoryKeeper:
         """Return what is still to be read back of a meter, oldest first."""
         track = self._tracks.get(meter)
         return [] if track is None else list(track.coverage.gaps(self._horizon()))
+
+    def missing(self, meter: MeterId, asked: Interval) -> int:
+        """Return how much of an interval is still to be read back, milliseconds."""
+        return sum(max(0, min(h.end, asked.end) - max(h.start, asked.start)) for h in self.holes(meter))
+
+    def request(self, meter: Meter, asked: Interval) -> Interval:
+        """Have an interval read back, whether it is complete or not; return what of it can be.
+
+        Raises:
+            ConfigurationError: nothing of it can be: too old, not over yet, or of a meter without history.
+        """
+        track = self._tracks.get(meter.id)
+        if not self.limits.enabled or not meter.tb_enabled:
+            why = "[history] is not enabled" if meter.tb_enabled else "tb_enabled is off"
+            raise ConfigurationError(f"nothing of {meter.name} is read back: {why}")
+        if track is None or track.coverage.end is None:
+            raise ConfigurationError(f"{meter.name} gave no reading yet: what is missing cannot be known")
+        coverage = track.coverage
+        wanted = Interval(max(asked.start, self._horizon()), min(asked.end, track.coverage.end - 1))
+        if wanted.start >= wanted.end:
+            raise ConfigurationError(
+                "nothing of that time can be read back: it is older than max_age_days, or not over yet"
+            )
+        first = next(iter(coverage)).start
+        if wanted.start <= first:
+            # Bounds it; what lies between it and the first reading was not asked for.
+            coverage.add(wanted.start - 1, first)
+        coverage.remove(*wanted)
+        self._unsaved.add(meter.id)
+        self._due.set()
+        return wanted
 
     def next_piece(self, meter: MeterId, span: int, behind: float = 0.0) -> Interval | None:
         """Return what is to be read next of a meter, None for nothing at present.

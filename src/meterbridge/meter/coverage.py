@@ -54,6 +54,18 @@ class Coverage:
         self._starts[first:last] = [start]
         self._ends[first:last] = [end]
 
+    def remove(self, start: int, end: int) -> None:
+        """Cover an interval no longer."""
+        if start >= end:
+            return
+        first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
+        if first >= last:
+            return
+        parts = [Interval(self._starts[first], start), Interval(end, self._ends[last - 1])]
+        left = [part for part in parts if part.start < part.end]
+        self._starts[first:last] = [part.start for part in left]
+        self._ends[first:last] = [part.end for part in left]
+
     def holes(self, start: int, end: int) -> Iterator[Interval]:
         """Give what is not covered from `start` to `end`, oldest first."""
         for index in range(bisect_right(self._ends, start), len(self._starts)):
@@ -72,8 +84,8 @@ class Coverage:
             yield from self.holes(max(since, self._starts[0]), self._starts[-1])
 
     def forget(self, before: int) -> None:
-        """Let go of intervals that ended before a time; the newest always stays."""
-        gone = min(bisect_left(self._ends, before), len(self._ends) - 1)
+        """Let go of intervals that ended before a time, but for the one that bounds the gap around it."""
+        gone = min(bisect_left(self._ends, before), len(self._ends)) - 1
         if gone > 0:
             del self._starts[:gone]
             del self._ends[:gone]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterbridge.errors import DataAccessError, StoreError
+from meterbridge.errors import ConfigurationError, DataAccessError, StoreError
 from meterbridge.fleet import AlarmDesk, HistoryKeeper, HistoryLimits, MeterHistory
 from meterbridge.fleet.history import Pace
 from meterbridge.meter import HistoryPiece, Interval, Polled, ProfileHistory
@@ -140,6 +140,7 @@ async def test_what_is_too_old_is_let_go() -> None:
     site.live(BEGIN + 60 * HOUR)
     await site.save()
     assert site.store.held[ONE] == {
+        Interval(BEGIN + 2 * HOUR, BEGIN + 2 * HOUR + 1),
         Interval(BEGIN + 49 * HOUR, BEGIN + 49 * HOUR + 1),
         Interval(BEGIN + 60 * HOUR, BEGIN + 60 * HOUR + 1),
     }
@@ -151,6 +152,25 @@ async def test_saving_writes_what_changed_and_nothing_twice() -> None:
     await site.save()
     await site.save()
     assert (site.store.writes, site.store.held[ONE]) == (1, {Interval(BEGIN, BEGIN + 1001)})
+
+
+async def test_what_is_asked_for_by_hand_is_a_hole_with_bounds() -> None:
+    site = Site(max_age=100 * 3600.0)
+    with pytest.raises(ConfigurationError, match="gave no reading"):
+        site.keeper.request(meter(1), Interval(BEGIN, BEGIN + HOUR))
+    site.live(*range(BEGIN, BEGIN + 10 * HOUR, 60_000))
+    asked = site.keeper.request(meter(1), Interval(BEGIN + 3 * HOUR, BEGIN + 4 * HOUR))
+    assert site.holes() == [asked] == [Interval(BEGIN + 3 * HOUR, BEGIN + 4 * HOUR)]
+    assert site.keeper.missing(ONE, Interval(BEGIN + 3 * HOUR, BEGIN + 5 * HOUR)) == HOUR
+    early = site.keeper.request(meter(1), Interval(BEGIN - 5 * HOUR, BEGIN - 3 * HOUR))
+    assert site.holes() == [early, asked], "what was neither missed nor asked for is left alone"
+    assert site.keeper.request(meter(1), Interval(0, BEGIN + 99 * HOUR)).end == BEGIN + 10 * HOUR - 60_000
+    assert site.holes()[0].start == int(site.wall * 1000) - 100 * HOUR
+    for impossible in (Interval(0, HOUR), Interval(BEGIN + 20 * HOUR, BEGIN + 21 * HOUR)):
+        with pytest.raises(ConfigurationError, match="nothing of that time"):
+            site.keeper.request(meter(1), impossible)
+    with pytest.raises(ConfigurationError, match="tb_enabled"):
+        site.keeper.request(meter(1, tb_enabled=False), early)
 
 
 # ---- one meter between its polls
