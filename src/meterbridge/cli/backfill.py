@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.cli.backend import (
     ConfigOption,
     JsonOption,
     MeterArgument,
-    Refused,
+    RunningService,
     in_database,
     running_service,
     say_no_service,
@@ -32,6 +40,8 @@ from meterbridge.service import meter_address, outbox_limits, route_settings
 from meterbridge.settings import Settings, load_settings
 from meterbridge.store import IntervalRepository, MeterRepository
 from meterbridge.thingsboard import telemetry
+
+_LOOK_S = 1.0
 
 
 @dataclass(slots=True)
@@ -64,19 +74,23 @@ def backfill(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Read a time of a meter's load profile and put it into the outbox; the service delivers it when it runs.
+    """Read back what a meter's load profile holds of a time, and deliver it.
 
-    Broken off, it has what it has: what was read is in the outbox. Exit codes are those of `read`.
+    A service that runs does so between its polls; broken off here, it goes on. Where none runs, the meter is asked
+    directly, and what it gives waits in the outbox. Exit codes are those of `read`.
     """
     settings = load_settings(config)
     asked = Interval(_unix_ms(start, settings), _unix_ms(end, settings))
     if asked.start >= asked.end:
         raise ConfigurationError(f"a range that ends at {end} before it begins at {start}")
-    if running_service(settings) is not None:
-        raise Refused(
-            "the service runs and holds the meter's association; it reads holes back by itself, "
-            "and backfill by hand takes stopping it first"
-        )
+    service = running_service(settings)
+    if service is not None:
+        answer = _through(service, service.id_of(meter), asked, shown=not as_json)
+        if as_json:
+            typer.echo(json.dumps(answer))
+        else:
+            typer.echo(f"{meter}: read back from {_text(answer['from'])} to {_text(answer['to'])}")
+        return
     say_no_service("the meter is asked directly; what it gives waits in the outbox")
 
     async def work(repository: MeterRepository, engine: AsyncEngine) -> _Done:
@@ -90,6 +104,22 @@ def backfill(
         typer.echo(f"{done.name}: {done.rows} rows from {done.start} to {done.end} are in the outbox")
         if done.undated:
             typer.echo(f"{done.undated} rows without a time were left out", err=True)
+
+
+def _through(service: RunningService, meter: int, asked: Interval, *, shown: bool) -> dict[str, Any]:
+    """Have the service read it back, and wait until it has."""
+    path = f"/api/meters/{meter}/backfill"
+    answer: dict[str, Any] = service.ask("POST", path, **{"from": asked.start, "to": asked.end})
+    span = {"from": answer["from"], "to": answer["to"]}
+    columns = (TextColumn("reading back"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+        task = progress.add_task("", total=span["to"] - span["from"])
+        while answer["missing_ms"]:
+            progress.update(task, completed=span["to"] - span["from"] - answer["missing_ms"])
+            time.sleep(_LOOK_S)
+            answer = service.ask("GET", path, **span)
+        progress.update(task, completed=span["to"] - span["from"])
+    return answer
 
 
 async def _backfill(
