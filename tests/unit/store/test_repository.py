@@ -163,7 +163,7 @@ async def test_concurrent_writers_wait_for_each_other(repository: MeterRepositor
         ("tb_enabled", "'maybe'", "tb_enabled must be 0 or 1, not 'maybe'"),
         ("tb_enabled", "7", "tb_enabled must be 0 or 1, not 7"),
         ("status", "'asleep'", "status must be one of active, inactive, error, not 'asleep'"),
-        ("framing", "'x25'", "framing must be one of hdlc, wrapper, not 'x25'"),
+        ("framing", "'x25'", "framing must be one of hdlc, wrapper, wrapper-udp, not 'x25'"),
         ("ip_address", "'a b'", "ip_address must be an address or a host name, not 'a b'"),
         ("name", "'a' || char(10)", "name must be printable text, not 'a\\n'"),
         ("name", "x'00ff'", "name must be text of 1 to 100 characters, not b'\\x00\\xff'"),
