@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -313,15 +314,14 @@ class HistoryKeeper:
         loop = asyncio.get_running_loop()
         all_due = loop.time() + interval
         while True:
-            try:
+            with suppress(TimeoutError):
                 await asyncio.wait_for(self._due.wait(), max(0.0, all_due - loop.time()))
-            except TimeoutError:
-                all_due = loop.time() + interval
-                self._unsaved |= self._live
-                self._live.clear()
             self._due.clear()
+            everything = loop.time() >= all_due
+            if everything:
+                all_due = loop.time() + interval
             try:
-                await self.save(store, flush)
+                await self.save(store, flush, everything)
             except StoreError as error:
                 failed(error)
             await asyncio.sleep(_SAVE_SOON)

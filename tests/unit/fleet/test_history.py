@@ -303,6 +303,24 @@ async def test_pieces_of_all_meters_share_a_rate() -> None:
     assert site.keeper.let_through()
 
 
+async def test_pieces_that_keep_coming_do_not_keep_live_readings_from_being_saved() -> None:
+    site = Site()
+    site.live(BEGIN, BEGIN + 10 * HOUR)
+
+    async def another_piece() -> None:
+        # Asked for anew at each saving, so that one is always due.
+        site.keeper.request(meter(2), Interval(BEGIN + 1, BEGIN + 2))
+
+    site.keeper.read(MeterId(2), BEGIN)
+    site.keeper.read(MeterId(2), BEGIN + 1000)
+    await another_piece()
+    task = asyncio.create_task(site.keeper.run(site.store, another_piece, 0.01, lambda error: None))
+    async with asyncio.timeout(5):
+        while ONE not in site.store.held:
+            await asyncio.sleep(0.01)
+    task.cancel()
+
+
 async def test_saving_goes_on_after_a_failure() -> None:
     site = Site()
     site.live(BEGIN)
