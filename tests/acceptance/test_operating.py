@@ -67,10 +67,13 @@ def test_meters_without_a_service(site: Site) -> None:
     assert (meter["name"], meter["has_password"]) == ("Main", True)
     assert site.typed("edit", "Main", "--port", "2").code == 0
     assert site.asked("status", "1")["port"] == 2
+    assert site.typed("edit", "Main", "--tb-token", SECRET, "--tb-device-name", "d", "--no-tb-enabled").code == 0
+    shape = site.asked("edit", "Main", "--tb-token", "", "--tb-device-name", "")
+    assert (shape["has_tb_token"], shape["tb_device_name"], shape["tb_enabled"]) == (False, None, False)
     tested = site.typed("test", "Main")
     assert (tested.code, "refused" in tested.out.lower()) == (3, True)
     site.typed("pause", "Main").refused_in_one_line(1)
-    assert site.typed("remove", "Main", "--yes").code == 0
+    assert site.asked("remove", "Main", "--yes") == {"removed": 1}
     assert site.asked("list") == []
 
 

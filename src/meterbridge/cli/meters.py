@@ -1,10 +1,10 @@
-"""`meterbridge list|status|add|edit|remove|models`: which meters there are."""
+"""`meterbridge list|status|models`: which meters there are, and how they go."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -20,33 +20,11 @@ from meterbridge.cli.backend import (
     running_service,
     say_no_service,
 )
-from meterbridge.errors import ConfigurationError
 from meterbridge.meter import load_model, model_names
 from meterbridge.settings import load_settings
 from meterbridge.store import MeterRepository
 
-if TYPE_CHECKING:
-    from meterbridge.api.shapes import MeterChange
-
 _FROM_DATABASE = "this is what the database holds"
-_INTO_DATABASE = "it is written to the database and holds when the service starts"
-
-PortOption = Annotated[int | None, typer.Option(min=1, max=65_535, help="TCP port, 3333 unless given.")]
-ClientOption = Annotated[int | None, typer.Option("--client", help="Client SAP: 1 management, 16 public.")]
-ServerOption = Annotated[int | None, typer.Option("--server", help="Server (logical device) address.")]
-PhysicalOption = Annotated[int | None, typer.Option(help="HDLC physical address.")]
-FramingOption = Annotated[str | None, typer.Option(help="hdlc or wrapper.")]
-ModelOption = Annotated[str | None, typer.Option(help="Catalogue entry; `meterbridge models` lists them.")]
-StatusOption = Annotated[str | None, typer.Option(help="active or inactive.")]
-PasswordOption = Annotated[
-    str | None, typer.Option(envvar="METER_PASSWORD", show_envvar=True, help="LLS password; best in the variable.")
-]
-TbTokenOption = Annotated[
-    str | None, typer.Option(envvar="METER_TB_TOKEN", show_envvar=True, help="ThingsBoard token; best in the variable.")
-]
-TbHostOption = Annotated[str | None, typer.Option(help="MQTT host for its readings.")]
-TbPortOption = Annotated[int | None, typer.Option(min=1, max=65_535, help="MQTT port.")]
-DeviceOption = Annotated[str | None, typer.Option(help="Device name at ThingsBoard.")]
 
 
 def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -82,116 +60,7 @@ def status(meter: MeterArgument, config: ConfigOption = None, as_json: JsonOptio
             return meter_shape(found, await repository.state(found.id), None)
 
         shape = in_database(settings.database, one)
-    _show(shape, as_json)
-
-
-def add(
-    name: Annotated[str, typer.Argument(help="Unique, for people.")],
-    host: Annotated[str, typer.Argument(help="Address or host name.")],
-    port: PortOption = None,
-    client: ClientOption = None,
-    server: ServerOption = None,
-    physical: PhysicalOption = None,
-    framing: FramingOption = None,
-    model: ModelOption = None,
-    status: StatusOption = None,
-    password: PasswordOption = None,
-    tb_token: TbTokenOption = None,
-    tb_host: TbHostOption = None,
-    tb_port: TbPortOption = None,
-    tb_device_name: DeviceOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Add a meter; a running service polls it at once."""
-    given = _given(
-        name=name, ip_address=host, port=port, client_id=client, server_id=server, physical=physical, framing=framing,
-        model=model, status=status, password=password, tb_token=tb_token, tb_host=tb_host, tb_port=tb_port,
-        tb_device_name=tb_device_name,
-    )  # fmt: skip
-    settings = load_settings(config)
-    service = running_service(settings)
-    if service is not None:
-        shape = service.ask("POST", "/api/meters", given)
-    else:
-        say_no_service(_INTO_DATABASE)
-        wanted = _change(given).made()
-        load_model(wanted.model)
-
-        async def insert(repository: MeterRepository, _: AsyncEngine) -> dict[str, Any]:
-            from meterbridge.api.shapes import meter_shape
-
-            return meter_shape(await repository.add(wanted), None, None)
-
-        shape = in_database(settings.database, insert)
-    _show(shape, as_json)
-
-
-def edit(
-    meter: MeterArgument,
-    name: Annotated[str | None, typer.Option(help="New name.")] = None,
-    host: Annotated[str | None, typer.Option(help="New address or host name.")] = None,
-    port: PortOption = None,
-    client: ClientOption = None,
-    server: ServerOption = None,
-    physical: PhysicalOption = None,
-    framing: FramingOption = None,
-    model: ModelOption = None,
-    status: StatusOption = None,
-    password: PasswordOption = None,
-    tb_token: TbTokenOption = None,
-    tb_host: TbHostOption = None,
-    tb_port: TbPortOption = None,
-    tb_device_name: DeviceOption = None,
-    config: ConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Change a meter; what is not given stays. A running service takes it over at once."""
-    given = _given(
-        name=name, ip_address=host, port=port, client_id=client, server_id=server, physical=physical, framing=framing,
-        model=model, status=status, password=password, tb_token=tb_token, tb_host=tb_host, tb_port=tb_port,
-        tb_device_name=tb_device_name,
-    )  # fmt: skip
-    if not given:
-        raise ConfigurationError("nothing to change was given")
-    settings = load_settings(config)
-    service = running_service(settings)
-    if service is not None:
-        shape = service.ask("PATCH", f"/api/meters/{service.id_of(meter)}", given)
-    else:
-        say_no_service(_INTO_DATABASE)
-        change = _change(given)
-
-        async def update(repository: MeterRepository, _: AsyncEngine) -> dict[str, Any]:
-            from meterbridge.api.shapes import meter_shape
-
-            changed = change.applied_to(await repository.get(meter))
-            load_model(changed.model)
-            return meter_shape(await repository.update(changed), await repository.state(changed.id), None)
-
-        shape = in_database(settings.database, update)
-    _show(shape, as_json)
-
-
-def remove(
-    meter: MeterArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    config: ConfigOption = None,
-) -> None:
-    """Remove a meter with its metrics and alarms."""
-    settings = load_settings(config)
-    if not yes:
-        typer.confirm(f"Remove meter {meter} with its metrics and alarms?", abort=True, err=True)
-    service = running_service(settings)
-    if service is not None:
-        service.ask("DELETE", f"/api/meters/{service.id_of(meter)}")
-        return
-    say_no_service("it is removed from the database")
-
-    async def delete(repository: MeterRepository, _: AsyncEngine) -> None:
-        await repository.remove((await repository.get(meter)).id)
-
-    in_database(settings.database, delete)
+    show_meter(shape, as_json)
 
 
 def models(as_json: JsonOption = False) -> None:
@@ -216,17 +85,6 @@ async def _listed(repository: MeterRepository, _: AsyncEngine) -> dict[str, Any]
     }
 
 
-def _given(**values: object) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _change(given: dict[str, object]) -> MeterChange:
-    from meterbridge.api.shapes import MeterChange
-
-    # Checked value by value where it is applied; types are what the options gave.
-    return MeterChange.model_construct(set(given), **given)
-
-
 def _print_meters(meters: list[dict[str, Any]]) -> None:
     table = Table("id", "name", "address", "model", "status", "state", "last seen", "trouble")
     for meter in meters:
@@ -244,7 +102,8 @@ def _print_meters(meters: list[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def _show(shape: dict[str, Any], as_json: bool) -> None:
+def show_meter(shape: dict[str, Any], as_json: bool) -> None:
+    """Print a meter as the API gives it."""
     if as_json:
         typer.echo(json.dumps(shape, ensure_ascii=False))
         return

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -18,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from meterbridge.cli.key_options import hex_from
+from meterbridge.cli.option_group import with_options
 from meterbridge.dlms import (
     Credentials,
     InvocationCounter,
@@ -210,18 +209,4 @@ def _public_key(path: Path) -> ec.EllipticCurvePublicKey:
 
 def with_security(command: Callable[..., _T]) -> Callable[..., _T]:
     """Give a command these options; it gets them together, as its argument `security`."""
-    own = inspect.signature(command, eval_str=True)
-    options = inspect.signature(SecurityArguments, eval_str=True)
-    names = [each.name for each in fields(SecurityArguments)]
-
-    @functools.wraps(command)
-    def run(**arguments: Any) -> _T:
-        security = SecurityArguments(**{name: arguments.pop(name) for name in names})
-        return command(**arguments, security=security)
-
-    kept = [each for each in own.parameters.values() if each.name != "security"]
-    added = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in options.parameters.values()]
-    parameters = [*(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in kept), *added]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {each.name: each.annotation for each in parameters}
-    return run
+    return with_options(SecurityArguments, "security")(command)
