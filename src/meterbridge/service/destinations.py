@@ -1,0 +1,69 @@
+"""Destinations: on which route each meter's rows leave."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from meterbridge.delivery import Publisher, RouteBook, RouteSettings, rehome
+from meterbridge.errors import ConfigurationError
+from meterbridge.model import Meter, MeterId
+from meterbridge.store import MeterRepository
+
+_log = structlog.get_logger(__name__)
+
+
+class Destinations:
+    """Routes of the meters that deliver; the publisher has those that are in use.
+
+    Args:
+        settings: whom to connect to.
+    """
+
+    def __init__(self, settings: RouteSettings) -> None:
+        self._settings = settings
+        self._present: set[MeterId] = set()
+        self._book = RouteBook(settings, self._present.__contains__)
+        self.publisher: Publisher | None = None
+
+    def name_of(self, meter: MeterId) -> str:
+        """Name of a meter's route."""
+        return self._book.name_of(meter)
+
+    def add(self, meter: Meter) -> None:
+        """Have the publisher serve a meter's route, if it delivers at all."""
+        if meter.tb_enabled and self.publisher is not None:
+            self.publisher.add(self._book.route_for(meter))
+            self._present.add(meter.id)
+
+    def leave(self, meter: MeterId, told_device: str | None) -> None:
+        """Free the route of a meter that is no longer polled; its rows stay in the outbox.
+
+        Args:
+            meter: which.
+            told_device: the device name ThingsBoard knows it by, None where nothing was told.
+        """
+        if meter not in self._present or self.publisher is None:
+            return
+        self._present.discard(meter)
+        shared = self._book.name_of(meter)
+        own = self._book.forget(meter)
+        if own is not None:
+            self.publisher.remove(own)
+        elif told_device is not None:
+            self.publisher.dismiss(shared, told_device)
+
+    async def rehome(self, repository: MeterRepository, outbox: Path) -> None:
+        """Let rows of an earlier run follow their meters to the routes these have now."""
+        loaded = await repository.load_meters()
+        book = RouteBook(self._settings, lambda _: True)
+        wanted: dict[MeterId, str] = {}
+        for meter in loaded.meters:
+            with suppress(ConfigurationError):
+                wanted[meter.id] = book.route_for(meter).name
+        left = await asyncio.to_thread(rehome, outbox, wanted)
+        for route, rows in left.items():
+            _log.warning("outbox_rows_without_meter", route=route, rows=rows)

@@ -1,0 +1,103 @@
+"""From settings to what each room takes: its limits, its thresholds, whom to connect to."""
+
+from __future__ import annotations
+
+import os
+
+from meterbridge.delivery import Limits, LineLimits, RouteSettings, Tls
+from meterbridge.fleet import HistoryLimits
+from meterbridge.meter import BackoffSettings, BreakerSettings, MeterAddress, PollerSettings
+from meterbridge.model import Meter
+from meterbridge.settings import (
+    DatabaseSettings,
+    DeliverySettings,
+    HistorySettings,
+    MqttSettings,
+    OutboxSettings,
+    PollingSettings,
+)
+from meterbridge.store import Vault, key_source
+
+
+def open_vault(database: DatabaseSettings) -> Vault:
+    """What encrypts and decrypts the database's secrets."""
+    return Vault(key_source(database.key_file, os.environ))
+
+
+def meter_address(meter: Meter) -> MeterAddress:
+    """How a configured meter is reached."""
+    return MeterAddress(
+        meter.ip_address,
+        meter.port,
+        meter.framing,
+        meter.client_id,
+        meter.server_id,
+        meter.physical,
+        meter.password.encode() or None,
+    )
+
+
+def route_settings(mqtt: MqttSettings, delivery: DeliverySettings) -> RouteSettings:
+    """Whom the routes connect to, and as whom."""
+    token = delivery.gateway_token if delivery.route == "gateway" else None
+    return RouteSettings(
+        token.get_secret_value() if token is not None else None,
+        delivery.device_type,
+        mqtt.client_id_prefix,
+        mqtt.username,
+        mqtt.password.get_secret_value() if mqtt.password else None,
+        5 if mqtt.protocol == "5" else 4,
+        Tls(mqtt.tls_ca, mqtt.tls_cert, mqtt.tls_key) if mqtt.tls_ca is not None else None,
+        mqtt.keepalive_s,
+    )
+
+
+def line_limits(mqtt: MqttSettings, delivery: DeliverySettings) -> LineLimits:
+    """Bounds and delays of each MQTT connection."""
+    return LineLimits(
+        mqtt.max_inflight,
+        delivery.ack_timeout_s,
+        backoff_first_s=mqtt.backoff_initial_s,
+        backoff_max_s=mqtt.backoff_max_s,
+        refusals=delivery.refusals,
+        backlog_rows_per_s=delivery.backlog_rows_per_s,
+    )
+
+
+def poller_settings(polling: PollingSettings) -> PollerSettings:
+    """Thresholds of one meter's poller."""
+    return PollerSettings(
+        BreakerSettings(polling.breaker_reconnections, polling.breaker_window_s, polling.breaker_pause_s),
+        polling.silence_s,
+        polling.hdlc_errors,
+        polling.response_timeout_floor_s,
+        polling.response_timeout_ceiling_s,
+        polling.inactivity_timeout_s,
+        2 * polling.period_s,
+        max(2 * polling.period_s, polling.object_retry_max_s),
+        polling.alarm_after,
+    )
+
+
+def backoff_settings(polling: PollingSettings) -> BackoffSettings:
+    """Delays between attempts."""
+    return BackoffSettings(polling.backoff_initial_s, polling.backoff_max_s)
+
+
+def outbox_limits(settings: OutboxSettings) -> Limits:
+    """Bounds of the outbox."""
+    return Limits(settings.max_rows, settings.max_octets, settings.max_age_days * 86_400)
+
+
+def history_limits(history: HistorySettings) -> HistoryLimits:
+    """What is read back after an outage, and how gently."""
+    return HistoryLimits(
+        history.enabled,
+        history.gap_s,
+        history.max_age_days * 86_400,
+        history.chunk_s,
+        history.settle_s,
+        history.pieces_per_s,
+        history.clock_check_s,
+        history.clock_drift_s,
+    )

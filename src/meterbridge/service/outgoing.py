@@ -1,0 +1,72 @@
+"""Outgoing: readings become rows of the outbox, each on its meter's route."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from meterbridge.delivery import Kind, Outbox, Row, Ticket
+from meterbridge.errors import StoreError
+from meterbridge.fleet import DeliveryTally
+from meterbridge.meter import Polled
+from meterbridge.model import Meter, MeterId, Reading
+from meterbridge.service.counters import ServiceCounters
+from meterbridge.service.destinations import Destinations
+from meterbridge.thingsboard import attributes, telemetry
+
+
+class Outgoing:
+    """What is put into the outbox, and what of it was acknowledged.
+
+    Args:
+        destinations: on which route a meter's rows leave.
+        counters: takes what was published and acknowledged.
+    """
+
+    def __init__(self, destinations: Destinations, counters: ServiceCounters) -> None:
+        self._destinations = destinations
+        self._counters = counters
+        # What was last told of each meter as attributes.
+        self._described: dict[MeterId, tuple[Meter, str | None]] = {}
+        self.tally = DeliveryTally()
+        self.outbox: Outbox | None = None
+
+    def reading(self, meter: Meter, outcome: Polled, firmware_version: str | None) -> bool:
+        """Put a reading into the outbox, and the attributes where they are new; return whether it held a value."""
+        if self.outbox is None or not meter.tb_enabled:
+            return False
+        reading = outcome.reading
+        route, device = self._destinations.name_of(meter.id), meter.device_name
+        if outcome.connected or self._described.get(meter.id) != (meter, firmware_version):
+            self._described[meter.id] = (meter, firmware_version)
+            described = attributes(meter, firmware_version or None, reading.ts)
+            self.outbox.put(meter.id, route, device, reading.ts, described, Kind.ATTRIBUTES)
+        payload = telemetry(reading)
+        if payload is None:
+            return False
+        self.outbox.put(meter.id, route, device, reading.ts, payload)
+        self._counters.published += 1
+        self.tally.queued[meter.id] += 1
+        return True
+
+    def history(self, meter: Meter, readings: Sequence[Reading]) -> list[Ticket]:
+        """Put what a meter kept into the outbox; return the tickets of the commits it is part of."""
+        if self.outbox is None:
+            raise StoreError("the service has not started")
+        route, device = self._destinations.name_of(meter.id), meter.device_name
+        tickets: dict[int, Ticket] = {}
+        for reading in readings:
+            if (payload := telemetry(reading)) is not None:
+                ticket = self.outbox.put(meter.id, route, device, reading.ts, payload)
+                tickets[id(ticket)] = ticket
+                self.tally.queued[meter.id] += 1
+        return list(tickets.values())
+
+    def acknowledged(self, rows: Sequence[Row]) -> None:
+        """Count rows whose PUBACK came."""
+        self._counters.acknowledged += len(rows)
+        self.tally.acknowledged.update([row.meter for row in rows if row.kind == Kind.TELEMETRY])
+
+    def leave(self, meter: MeterId) -> None:
+        """Forget a meter that is no longer polled, and free its route."""
+        told = self._described.pop(meter, None)
+        self._destinations.leave(meter, told[0].device_name if told is not None else None)

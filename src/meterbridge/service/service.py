@@ -1,0 +1,352 @@
+"""Service: starts, reloads and stops the whole, in the order that loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable
+from contextlib import suppress
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from meterbridge.delivery import DeliveryAlarms, Event, Outbox, OutboxStats, Publisher, PublisherStats
+from meterbridge.errors import ConfigurationError, MeterNotFound, StoreError
+from meterbridge.fleet import (
+    AlarmDesk,
+    FleetMonitor,
+    Histogram,
+    HistoryKeeper,
+    MonitorLimits,
+    MultiMeterBridge,
+    NetworkLimits,
+    NetworkMonitor,
+    ReloadResult,
+    StatusReport,
+    WorkerStatus,
+    choose_pinger,
+    render,
+)
+from meterbridge.model import Meter, MeterId, Reading
+from meterbridge.service.counters import ServiceCounters
+from meterbridge.service.destinations import Destinations
+from meterbridge.service.limits import history_limits, line_limits, open_vault, outbox_limits, route_settings
+from meterbridge.service.machine import allow_files, make_folder, process_use
+from meterbridge.service.making import WorkerMaker
+from meterbridge.service.outgoing import Outgoing
+from meterbridge.service.recorder import Recorder
+from meterbridge.service.reports import Announcements, FleetReports, Listener
+from meterbridge.settings import Settings
+from meterbridge.store import (
+    AlarmRepository,
+    IntervalRepository,
+    MeterRepository,
+    MetricsRepository,
+    open_database,
+)
+
+_log = structlog.get_logger(__name__)
+_Part = TypeVar("_Part")
+_RECORD_INTERVAL = 5.0
+# A crash makes a hole of as much; what is shorter than the gap of [history] is none.
+_INTERVALS_INTERVAL = 60.0
+_STATUS_FILE = "status.txt"
+
+
+class Service:
+    """The whole of it: database, outbox, publishers, fleet.
+
+    Args:
+        settings: validated.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engine: AsyncEngine | None = None
+        self._repository: MeterRepository | None = None
+        self._alarms: AlarmRepository | None = None
+        self._outbox: Outbox | None = None
+        self._publisher: Publisher | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lateness = Histogram()
+        self._announcements = Announcements()
+        self.desk = AlarmDesk(time.time, self._announcements.alarm_changed)
+        self._delivery_alarms = DeliveryAlarms(
+            self.desk, settings.delivery.route_down_after_s, settings.delivery.backlog_alarm_s
+        )
+        self.counters = ServiceCounters()
+        self._destinations = Destinations(route_settings(settings.mqtt, settings.delivery))
+        self._outgoing = Outgoing(self._destinations, self.counters)
+        self.history = HistoryKeeper(
+            history_limits(settings.history), self.desk, self._outgoing.history, time.time, time.monotonic
+        )
+        self._recorder = Recorder(self.desk)
+        self._reports = FleetReports(
+            self._outgoing, self.history, self.desk, self._recorder, self._announcements, self.counters
+        )
+        self._maker = WorkerMaker(settings, self._destinations, self.history, self._lateness)
+        self.bridge: MultiMeterBridge | None = None
+        self.monitor: FleetMonitor | None = None
+        self.network: NetworkMonitor | None = None
+        self.broken = asyncio.Event()
+
+    # ---- what the rooms above look at, once it is started
+
+    @property
+    def database(self) -> AsyncEngine:
+        """The engine; stays the service's."""
+        return _started(self._engine)
+
+    @property
+    def repository(self) -> MeterRepository:
+        """The configured meters."""
+        return _started(self._repository)
+
+    @property
+    def alarms(self) -> AlarmRepository:
+        """The stored alarms."""
+        return _started(self._alarms)
+
+    @property
+    def metrics(self) -> MetricsRepository:
+        """The stored metrics."""
+        return MetricsRepository(self.database)
+
+    @property
+    def fleet(self) -> MultiMeterBridge:
+        """The workers."""
+        return _started(self.bridge)
+
+    def statuses(self) -> list[WorkerStatus]:
+        """Status of every active meter."""
+        return self.fleet.statuses()
+
+    def status_of(self, meter: MeterId) -> WorkerStatus | None:
+        """Status of one meter, None for an inactive one."""
+        try:
+            return self.fleet.status(meter)
+        except MeterNotFound:
+            return None
+
+    def outbox_stats(self) -> OutboxStats:
+        """A moment of the outbox."""
+        return _started(self._outbox).stats()
+
+    def route_stats(self) -> list[PublisherStats]:
+        """A moment of each route."""
+        return list(_started(self._publisher).stats())
+
+    @property
+    def latest(self) -> dict[MeterId, Reading]:
+        """Newest reading of each meter that gave one."""
+        return self._reports.latest
+
+    def listen(self, listener: Listener) -> None:
+        """Have a listener told of readings, failures and alarms; it must return at once."""
+        self._announcements.add(listener)
+
+    async def reload_meters(self) -> None:
+        """Take over the meters as they are in the database now; the untouched are not disturbed.
+
+        Raises:
+            StoreError: they cannot be read; they go on as they were.
+        """
+        await self.reload(self._settings)
+
+    async def start(self) -> None:
+        """Open database and outbox, connect publishers and start polling.
+
+        `broken` is set when something that should run for ever has ended: stop, and start anew.
+
+        Raises:
+            ConfigurationError, StoreError, DeliveryError: infrastructure is not there; one clear line says which.
+        """
+        settings = self._settings
+        make_folder(settings.outbox.path.parent)
+        allow_files(settings.polling.max_connections + 256)
+        self._engine = await open_database(settings.database.url)
+        self._repository = MeterRepository(self._engine, open_vault(settings.database))
+        await _seal(self._repository)
+        self._alarms = AlarmRepository(self._engine)
+        self.desk.adopt(await self._alarms.open_alarms())
+        self._delivery_alarms.adopt(list(self.desk.open), time.time())
+        await self._destinations.rehome(self._repository, settings.outbox.path)
+        self._outbox = await Outbox.open(
+            settings.outbox.path,
+            outbox_limits(settings.outbox),
+            self._delivery_event,
+            interval_s=settings.outbox.commit_interval_ms / 2000,
+        )
+        self._publisher = Publisher(
+            self._outbox,
+            line_limits(settings.mqtt, settings.delivery),
+            self._delivery_event,
+            self._outgoing.acknowledged,
+        )
+        self._publisher.start()
+        self._outgoing.outbox, self._destinations.publisher = self._outbox, self._publisher
+        intervals = IntervalRepository(self._engine)
+        self.history.adopt(await intervals.load())
+        self.bridge = MultiMeterBridge(
+            self._repository,
+            lambda meter: self._maker.worker(meter, self._reports),
+            self._maker.backoff,
+            self.desk,
+            time.monotonic,
+            self._maker.identity,
+        )
+        await self.bridge.start()
+        self.network = NetworkMonitor(
+            self._watched,
+            self._reading,
+            self.desk,
+            NetworkLimits(
+                settings.network.ping_interval_s, settings.network.ping_timeout_s, settings.network.outage_after
+            ),
+            await choose_pinger(),
+        )
+        self.monitor = FleetMonitor(
+            self.bridge,
+            self.desk,
+            MetricsRepository(self._engine),
+            self.network,
+            self._lateness,
+            self._outgoing.tally,
+            process_use,
+            MonitorLimits(
+                settings.monitor.interval_s,
+                settings.monitor.retention_days * 86_400,
+                lambda meter: self._maker.polling_of(meter).hang_s,
+            ),
+            time.time,
+            time.monotonic,
+            self._report,
+            lambda error: _log.error("metrics_not_stored", reason=str(error)),
+        )
+        self._run("record", self._record(self._repository, self._alarms))
+        self._run(
+            "history",
+            self.history.run(
+                intervals,
+                self._outbox.flush,
+                _INTERVALS_INTERVAL,
+                lambda error: _log.error("intervals_not_stored", reason=str(error)),
+            ),
+        )
+        self._run("network", self.network.run())
+        self._run("monitor", self.monitor.run())
+        _log.info("service_started", meters=len(self.bridge.workers))
+
+    def _run(self, name: str, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            _log.critical("task_ended", task=task.get_name(), exc_info=task.exception())
+            self.broken.set()
+
+    async def reload(self, settings: Settings) -> ReloadResult | None:
+        """Take over new polling settings and the meters as they are now; the untouched are not disturbed.
+
+        Other sections, and the limits of all meters together, take a restart; what differs there is logged.
+
+        Raises:
+            StoreError: the meters cannot be read; they go on as they were.
+        """
+        if self.bridge is None:
+            return None
+        old = self._settings
+        for name in Settings.model_fields:
+            if name != "polling" and getattr(old, name) != getattr(settings, name):
+                _log.warning("restart_needed", section=name)
+        for key in ("connections_per_s", "max_connections"):
+            if getattr(old.polling, key) != getattr(settings.polling, key):
+                _log.warning("restart_needed", section="polling", key=key)
+        self._settings = old.model_copy(update={"polling": settings.polling})
+        self._maker.reload(settings.polling)
+        result = await self.bridge.reload()
+        for meter in result.removed:
+            self._reports.leave(meter)
+        return result
+
+    async def stop(self) -> None:
+        """Stop polling, release the associations, publish what is left where somebody listens, close: within 10 s."""
+        for task in self._tasks:
+            task.cancel()
+        if self.bridge is not None:
+            await self.bridge.stop(4.0)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._outbox is not None:
+            with suppress(TimeoutError):
+                # On a full disk it would wait without end.
+                await asyncio.wait_for(self._outbox.flush(), 1.0)
+                await self._save_history(self._outbox)
+            if self._publisher is not None:
+                await self._publisher.stop(3.0)
+            await self._outbox.close()
+        if self._engine is not None:
+            if self._repository is not None and self._alarms is not None:
+                await self._recorder.record(self._repository, self._alarms)
+            await self._engine.dispose()
+        _log.info("service_stopped", **{name: getattr(self.counters, name) for name in ServiceCounters.__slots__})
+
+    def _report(self, report: StatusReport) -> None:
+        """Log the report and put its table where people find it."""
+        shown = {name: getattr(report, name) for name in report.__dataclass_fields__ if name != "worst"}
+        _log.info("SYSTEM STATUS REPORT", **shown, worst=[line.name for line in report.worst])
+        # A table inside a JSON line is no table.
+        file = self._settings.log.file.with_name(_STATUS_FILE)
+        with suppress(OSError):
+            file.write_text(render(report), encoding="utf-8")
+
+    def _delivery_event(self, event: Event) -> None:
+        _log.info("delivery", what=type(event).__name__, detail=str(event))
+        self._delivery_alarms.happened(event, time.time())
+
+    async def _save_history(self, outbox: Outbox) -> None:
+        try:
+            await self.history.save(IntervalRepository(self.database), outbox.flush, everything=True)
+        except StoreError as error:
+            _log.error("intervals_not_stored", reason=str(error))
+
+    async def _record(self, repository: MeterRepository, alarms: AlarmRepository) -> None:
+        """Have the recorder write now and then."""
+        while True:
+            await asyncio.sleep(_RECORD_INTERVAL)
+            if self._outbox is not None and self._publisher is not None:
+                self._delivery_alarms.look(self._outbox.stats(), self._publisher.stats(), time.time())
+            await self._recorder.record(repository, alarms)
+
+    # ---- what the network monitor asks
+
+    def _watched(self) -> Iterable[Meter]:
+        bridge = self.bridge
+        return [worker.meter for worker in bridge.workers.values()] if bridge is not None else []
+
+    def _reading(self) -> set[MeterId]:
+        """Meters whose newest poll gave a reading, no longer ago than a few of their periods."""
+        bridge = self.bridge
+        now = time.monotonic()
+        workers = bridge.workers if bridge is not None else {}
+        return {id_ for id_, worker in workers.items() if worker.is_reading(now)}
+
+
+def _started(part: _Part | None) -> _Part:
+    if part is None:
+        raise StoreError("the service has not started")
+    return part
+
+
+async def _seal(repository: MeterRepository) -> None:
+    """Encrypt what was typed in by hand or adopted; where there is no key, meters whose secrets are readable go on."""
+    try:
+        sealed = await repository.seal()
+    except ConfigurationError as error:
+        _log.error("secrets_not_encrypted", reason=str(error))
+    else:
+        if sealed:
+            _log.info("secrets_encrypted", secrets=sealed)
