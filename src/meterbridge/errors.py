@@ -77,6 +77,10 @@ class AssociationRefused(MeterError):
         self.diagnostic = diagnostic
 
 
+class AuthenticationFailed(AssociationRefused):
+    """The meter does not take our password or keys, or does not prove itself: asking again may make it lock us out."""
+
+
 class ServiceError(MeterError):
     """The meter answered a request with exception-response or confirmed-service-error: the link stays usable.
 

@@ -118,6 +118,13 @@ class PollingSettings(_Section):
     object_retry_max_s: Seconds = Field(
         default=3_600.0, description="Longest time between two requests for an object that keeps failing, in seconds."
     )
+    authentication_retry_s: Seconds = Field(
+        default=300.0,
+        description="Wait after a meter refused password or keys, in seconds; doubles each time: attempts lock meters.",
+    )
+    authentication_retry_max_s: Seconds = Field(
+        default=21_600.0, description="Longest wait between two attempts with a refused password, in seconds."
+    )
     alarm_after: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=3, description="Failures in a row that raise the alarm connection_loss."
     )
@@ -150,6 +157,8 @@ class PollingSettings(_Section):
             raise ValueError("response_timeout_ceiling_s must not be below response_timeout_floor_s")
         if self.backoff_max_s < self.backoff_initial_s:
             raise ValueError("backoff_max_s must not be below backoff_initial_s")
+        if self.authentication_retry_max_s < self.authentication_retry_s:
+            raise ValueError("authentication_retry_max_s must not be below authentication_retry_s")
         return self
 
 

@@ -52,6 +52,8 @@ POLLING = PollingSettings(
     silence_s=5.0,
     inactivity_timeout_s=1.0,
     object_retry_max_s=1.0,
+    authentication_retry_s=0.5,
+    authentication_retry_max_s=1.0,
     hang_s=20.0,
     connections_per_s=500.0,
 )

@@ -24,7 +24,13 @@ from meterbridge.dlms import (
     SecurityPolicy,
     SecuritySuite,
 )
-from meterbridge.errors import AssociationRefused, ConfigurationError, MeterError, RemoteProtocolError, ServiceError
+from meterbridge.errors import (
+    AssociationRefused,
+    AuthenticationFailed,
+    ConfigurationError,
+    MeterError,
+    RemoteProtocolError,
+)
 from meterbridge.meter import DLMSClient, MeterAddress, Timeouts, load_model
 from meterbridge.simulator import (
     Identity,
@@ -127,7 +133,7 @@ async def test_ecdsa(suite: SecuritySuite) -> None:
         counter = 1
         for wrong in (replace(honest, signing=stranger), replace(honest, peer_signing=stranger.public_key())):
             context = SecurityContext(TITLE, wrong, suite)
-            with pytest.raises(AssociationRefused):
+            with pytest.raises(AuthenticationFailed):
                 await client(address, Credentials(Mechanism.HLS_ECDSA, None, context), counter).connect()
             counter += 1000
         context = SecurityContext(TITLE, honest, suite)
@@ -203,7 +209,7 @@ async def test_a_counter_near_the_end_is_not_believed() -> None:
 async def test_wrong_keys_are_refused(keys: Keys) -> None:
     async with simulated(GMAC) as (address, _):
         reader = client(address, replace(CREDENTIALS, security=SecurityContext(TITLE, keys)))
-        with pytest.raises(ServiceError, match="deciphering error"):
+        with pytest.raises(AuthenticationFailed, match="deciphering error"):
             await reader.connect()
         assert not reader.connected
 
@@ -213,7 +219,7 @@ async def test_a_wrong_secret_is_refused() -> None:
     async with simulated(options) as (address, _):
         context = SecurityContext(TITLE, KEYS, policy=SecurityPolicy.NONE)
         reader = client(address, Credentials(Mechanism.HLS_SHA256, b"another", context))
-        with pytest.raises(AssociationRefused, match="does not take our authentication"):
+        with pytest.raises(AuthenticationFailed, match="does not take our authentication"):
             await reader.connect()
 
 

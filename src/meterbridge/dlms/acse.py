@@ -71,6 +71,8 @@ USER_DIAGNOSTICS = {
 }
 AUTHENTICATION_FAILURE = 13
 AUTHENTICATION_REQUIRED = 14
+ABOUT_AUTHENTICATION = frozenset((11, 12, AUTHENTICATION_FAILURE, AUTHENTICATION_REQUIRED))
+"""User diagnostics that blame what we authenticated ourselves with."""
 _PROVIDER_DIAGNOSTICS = {0: "no diagnostic", 1: "no reason given", 2: "no common ACSE version"}
 
 _SERVICE_ERRORS: dict[int, tuple[str, tuple[str, ...]]] = {

@@ -33,10 +33,12 @@ from meterbridge.dlms.obis import LogicalName
 from meterbridge.dlms.xdlms import AttributeDescriptor, ExceptionResponse, MethodDescriptor, SelectiveAccess
 from meterbridge.errors import (
     AssociationRefused,
+    AuthenticationFailed,
     ConnectionLost,
     DataAccessError,
     InvocationCounterError,
     LocalProtocolError,
+    MeterError,
     ServiceError,
 )
 
@@ -72,6 +74,8 @@ _WHOLE_APDU = 0xFFFF
 """Octets in one frame from which on a link has no frames smaller than an APDU."""
 _REPLY_TO_HLS = MethodDescriptor(15, LogicalName(b"\x00\x00\x28\x00\x00\xff"), 1)
 _INVOCATION_COUNTER_ERROR = 6
+_DECIPHERING_ERROR = {acse.CONFIRMED_SERVICE_ERROR: b"\x00\x06", xdlms.EXCEPTION_RESPONSE: b"\x05"}
+"""How errors that blame the keys go on, behind tag and service or state, whichever that is."""
 _SN_REPLY_TO_HLS = 0xFA58
 """Short name of the same method, 0xFA00 being that of the current association."""
 
@@ -568,7 +572,7 @@ class ClientAssociation:
             self._association_response(Aare.decode(apdu))
         elif tag in (acse.CONFIRMED_SERVICE_ERROR, xdlms.EXCEPTION_RESPONSE):
             self._move(_Move.REFUSED)
-            raise _service_error(apdu)
+            raise _initiate_error(apdu)
         else:
             self._events.append(Discarded("answer to an earlier request", len(apdu), damaged=False))
 
@@ -577,14 +581,15 @@ class ClientAssociation:
         if aare.result != acse.AssociationResult.ACCEPTED or authentication is None:
             self._move(_Move.REFUSED)
             diagnostic = None if aare.provider else aare.diagnostic
-            raise AssociationRefused(f"the meter refused the association, {aare.reason}", aare.result, diagnostic)
+            refusal = AuthenticationFailed if diagnostic in acse.ABOUT_AUTHENTICATION else AssociationRefused
+            raise refusal(f"the meter refused the association, {aare.reason}", aare.result, diagnostic)
         if aare.user_information[:1] == bytes((acse.CONFIRMED_SERVICE_ERROR,)):
             self._move(_Move.REFUSED)
-            raise _service_error(aare.user_information)
+            raise _initiate_error(aare.user_information)
         information = authentication.accept(aare)
         if information[:1] == bytes((acse.CONFIRMED_SERVICE_ERROR,)):
             self._move(_Move.REFUSED)
-            raise _service_error(information)
+            raise _initiate_error(information)
         self.negotiated = InitiateResponse.decode(information)
         self._agreed = int(self.negotiated.conformance)
         self._fast.opened(self.negotiated.max_receive_pdu)
@@ -612,7 +617,7 @@ class ClientAssociation:
         exchange, authentication, negotiated = self._exchange, self._authentication, self.negotiated
         if apdu[0] in (acse.CONFIRMED_SERVICE_ERROR, xdlms.EXCEPTION_RESPONSE):
             self._refused()
-            raise _service_error(apdu)
+            raise _initiate_error(apdu)
         if exchange is None or authentication is None or negotiated is None:
             raise LocalProtocolError("authenticating without an exchange")
         step = exchange.receive(apdu)
@@ -624,7 +629,7 @@ class ClientAssociation:
             [result] = step.results
             if isinstance(result, DataAccessError):
                 self._refused()
-                raise AssociationRefused(f"the meter does not take our authentication: {result}")
+                raise AuthenticationFailed(f"the meter does not take our authentication: {result}")
             try:
                 authentication.check(result)
             except AssociationRefused:
@@ -674,6 +679,14 @@ class ClientAssociation:
     def _answered(self) -> None:
         self._exchange = None
         self._move(_Move.ANSWERED)
+
+
+def _initiate_error(apdu: bytes) -> MeterError:
+    """What an error in answer to the AARQ means: that it cannot be deciphered is a matter of keys."""
+    error = _service_error(apdu)
+    if apdu.startswith(_DECIPHERING_ERROR[apdu[0]], 2):
+        return AuthenticationFailed(f"the meter has other keys: {error}")
+    return error
 
 
 def _service_error(apdu: bytes) -> ServiceError:

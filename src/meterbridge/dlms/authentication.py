@@ -12,7 +12,7 @@ from meterbridge.dlms.conformance import Conformance
 from meterbridge.dlms.counters import InvocationCounter
 from meterbridge.dlms.hls import HLS, Handshake, challenge_size, check_challenge, check_mechanism
 from meterbridge.dlms.security import SYSTEM_TITLE_SIZE, Keys, SecurityContext, SecuritySuite
-from meterbridge.errors import AssociationRefused, ConfigurationError, RemoteProtocolError
+from meterbridge.errors import AssociationRefused, AuthenticationFailed, ConfigurationError, RemoteProtocolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +168,8 @@ class ClientAuthentication:
         """Take what reply_to_HLS_authentication returned, f(CtoS).
 
         Raises:
-            AssociationRefused: the meter does not prove itself.
+            AuthenticationFailed: the meter does not prove itself.
         """
         handshake, self._handshake = self._handshake, None
         if handshake is None or not isinstance(answer, bytes) or not handshake.verify(answer):
-            raise AssociationRefused("the meter did not prove itself: it has other keys, or is not the meter")
+            raise AuthenticationFailed("the meter did not prove itself: it has other keys, or is not the meter")

@@ -334,3 +334,36 @@ class StuckAssociation:
         """Associated. True when that ended a wait."""
         ended, self.refusals = self.stuck, 0
         return ended
+
+
+class RefusedAuthentication:
+    """Password or keys refused: each attempt may be counted by the meter, which locks whoever is wrong too often.
+
+    So it is asked seldom, and less and less often, until somebody puts right what is wrong.
+
+    Args:
+        initial: wait after the first refusal, seconds; it doubles with each that follows.
+        maximum: longest wait, seconds.
+    """
+
+    def __init__(self, initial: float, maximum: float) -> None:
+        self._initial = initial
+        self._maximum = maximum
+        self.refusals = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the newest attempt was refused."""
+        return self.refusals > 0
+
+    def refused(self) -> float:
+        """Count a refusal and return the least wait before the next attempt, seconds."""
+        # The exponent is bounded, or the power overflows.
+        wait = min(self._maximum, self._initial * 2.0 ** min(self.refusals, 40))
+        self.refusals += 1
+        return wait
+
+    def accepted(self) -> bool:
+        """Associated. True when that ended a wait."""
+        ended, self.refusals = self.waiting, 0
+        return ended

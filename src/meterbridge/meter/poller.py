@@ -9,7 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from meterbridge.dlms import Discarded
-from meterbridge.errors import AssociationRefused, ConnectionLost, LocalProtocolError, MeterError, ResponseTimeout
+from meterbridge.errors import (
+    AssociationRefused,
+    AuthenticationFailed,
+    ConnectionLost,
+    LocalProtocolError,
+    MeterError,
+    ResponseTimeout,
+)
 from meterbridge.meter.client import DLMSClient
 from meterbridge.meter.plan import Readout
 from meterbridge.meter.policy import (
@@ -20,6 +27,7 @@ from meterbridge.meter.policy import (
     LinkTrip,
     LinkWatchdog,
     ObjectBackoff,
+    RefusedAuthentication,
     SilenceWatchdog,
     StuckAssociation,
 )
@@ -76,6 +84,7 @@ class Trouble(enum.StrEnum):
     SILENCE = "silence"
     HDLC_ERROR = "hdlc_error"
     ASSOCIATION_STUCK = "association_stuck"
+    AUTHENTICATION_FAILURE = "authentication_failure"
     OBJECT_FAILING = "object_failing"
 
 
@@ -155,6 +164,8 @@ class PollerSettings:
         object_retry: first pause of an object that fails.
         object_retry_max: longest pause of an object that keeps failing.
         alarm_after: failures in a row that are told as connection_loss.
+        authentication_retry: wait after password or keys were refused; doubles with each refusal that follows.
+        authentication_retry_max: longest such wait.
     """
 
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
@@ -166,6 +177,8 @@ class PollerSettings:
     object_retry: float = 2.0
     object_retry_max: float = 3600.0
     alarm_after: int = 3
+    authentication_retry: float = 300.0
+    authentication_retry_max: float = 21_600.0
 
 
 class PollerState(enum.Enum):
@@ -177,20 +190,22 @@ class PollerState(enum.Enum):
     BACKING_OFF = "backing off"
     PAUSED = "circuit breaker open"
     WAITING_OUT = "waiting until the meter forgets an association"
+    SHUT_OUT = "password or keys refused"
 
 
 class _Signal(enum.Enum):
     CONNECT = "connect"
     OPENED = "opened"
     FAILED = "failed"
-    REFUSED = "refused for good"
+    REFUSED = "refused again"
+    UNAUTHENTICATED = "not authenticated"
     BROKE = "breaker opened"
     LOST = "found lost"
     DUE = "wait over"
     FORCED = "forced"
 
 
-_WAITS = (PollerState.BACKING_OFF, PollerState.PAUSED, PollerState.WAITING_OUT)
+_WAITS = (PollerState.BACKING_OFF, PollerState.PAUSED, PollerState.WAITING_OUT, PollerState.SHUT_OUT)
 
 # Legal moves; whatever is not listed is a bug of ours.
 _NEXT: dict[tuple[PollerState, _Signal], PollerState] = {
@@ -199,6 +214,7 @@ _NEXT: dict[tuple[PollerState, _Signal], PollerState] = {
     (PollerState.CONNECTING, _Signal.OPENED): PollerState.READY,
     (PollerState.CONNECTING, _Signal.FAILED): PollerState.BACKING_OFF,
     (PollerState.CONNECTING, _Signal.REFUSED): PollerState.WAITING_OUT,
+    (PollerState.CONNECTING, _Signal.UNAUTHENTICATED): PollerState.SHUT_OUT,
     (PollerState.CONNECTING, _Signal.BROKE): PollerState.PAUSED,
     (PollerState.READY, _Signal.FAILED): PollerState.BACKING_OFF,
     (PollerState.READY, _Signal.BROKE): PollerState.PAUSED,
@@ -260,6 +276,7 @@ class DLMSProductionPoller:
         self._timeout = AdaptiveTimeout(settings.timeout_floor, settings.timeout_ceiling)
         self._objects = ObjectBackoff(settings.object_retry, settings.object_retry_max)
         self._stuck = StuckAssociation(settings.inactivity)
+        self._authentication = RefusedAuthentication(settings.authentication_retry, settings.authentication_retry_max)
 
     # ---- polling
 
@@ -353,6 +370,8 @@ class DLMSProductionPoller:
         self._link.connected()
         if self._stuck.accepted():
             self._recovered(Trouble.ASSOCIATION_STUCK)
+        if self._authentication.accepted():
+            self._recovered(Trouble.AUTHENTICATION_FAILURE)
         if self.firmware_version is None and _FIRMWARE in self.client.model.measurements:
             readout = await self.client.read_measurements([_FIRMWARE])
             # Not every meter tells; those that do tell once.
@@ -394,6 +413,10 @@ class DLMSProductionPoller:
         await self.client.disconnect()
         self._leave()
         now = self._monotonic()
+        if isinstance(error, AuthenticationFailed):
+            # The connection is fine: this has an alarm of its own.
+            self._shut_out(error, now)
+            return Failed(error, self._retry_at)
         self.failures += 1
         if isinstance(error, ResponseTimeout):
             self._timeout.silent()
@@ -402,6 +425,12 @@ class DLMSProductionPoller:
             self._tripped(Trouble.CONNECTION_LOSS, f"{self.failures} failures in a row, the last: {error}")
         self._leave_alone(error, now, was_open)
         return Failed(error, self._retry_at)
+
+    def _shut_out(self, error: AuthenticationFailed, now: float) -> None:
+        wait = self._authentication.refused()
+        self._retry_at = now + wait
+        self._move(_Signal.UNAUTHENTICATED)
+        self._tripped(Trouble.AUTHENTICATION_FAILURE, f"{error}; asked again in {wait:g} s, less and less often")
 
     def _leave_alone(self, error: MeterError, now: float, was_open: bool) -> None:
         """Decide until when, and in which state."""
@@ -437,8 +466,8 @@ class DLMSProductionPoller:
     async def _break_silence(self, now: float) -> None:
         silent = self._silence.silence(now)
         self._tripped(Trouble.SILENCE, f"no reading for {silent:.0f} s; reconnection forced")
-        if self._stuck.stuck:
-            # Asking again now would keep the old association alive: the wait goes on.
+        if self._stuck.stuck or self.state is PollerState.SHUT_OUT:
+            # Asking now would keep the old association alive, or bring the meter to lock us out: the wait goes on.
             return
         await self.close()
         self._backoff.succeeded()

@@ -76,6 +76,8 @@ def poller_settings(polling: PollingSettings) -> PollerSettings:
         2 * polling.period_s,
         max(2 * polling.period_s, polling.object_retry_max_s),
         polling.alarm_after,
+        polling.authentication_retry_s,
+        polling.authentication_retry_max_s,
     )
 
 

@@ -23,6 +23,7 @@ _SEVERITIES = {
     Trouble.SILENCE: Severity.CRITICAL,
     Trouble.HDLC_ERROR: Severity.WARNING,
     Trouble.ASSOCIATION_STUCK: Severity.WARNING,
+    Trouble.AUTHENTICATION_FAILURE: Severity.CRITICAL,
     Trouble.OBJECT_FAILING: Severity.INFO,
 }
 

@@ -47,9 +47,11 @@ from meterbridge.dlms.xdlms import (
 )
 from meterbridge.errors import (
     AssociationRefused,
+    AuthenticationFailed,
     ConnectionLost,
     DataAccessError,
     LocalProtocolError,
+    MeterError,
     RemoteProtocolError,
     ServiceError,
 )
@@ -244,40 +246,53 @@ def test_accepted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("aare", "words"),
+    ("aare", "words", "about_authentication"),
     [
-        (Aare(1, 1, 13), "for good: authentication failure"),
-        (Aare(1, 2, 1), "for now: no reason"),
-        (Aare(1, 1, 2, provider=True), "no common ACSE version"),
-        (Aare(1, 77, 99), "result 77: diagnostic 99"),
+        (Aare(1, 1, 11), "mechanism name not recognised", True),
+        (Aare(1, 1, 13), "for good: authentication failure", True),
+        (Aare(1, 2, 14), "for now: authentication required", True),
+        (Aare(1, 2, 1), "for now: no reason", False),
+        (Aare(1, 1, 2), "context name not supported", False),
+        (Aare(1, 1, 2, provider=True), "no common ACSE version", False),
+        (Aare(1, 1, 13, provider=True), "diagnostic 13", False),
+        (Aare(1, 77, 99), "result 77: diagnostic 99", False),
         # Refused with a user information that is none: the refusal counts.
-        (Aare(1, 1, 1, b"\xff"), "no reason"),
+        (Aare(1, 1, 1, b"\xff"), "no reason", False),
     ],
 )
-def test_refused_and_asked_again(aare: Aare, words: str) -> None:
+def test_refused_and_asked_again(aare: Aare, words: str, about_authentication: bool) -> None:
     meter = in_state(State.ASSOCIATING)
     with pytest.raises(AssociationRefused, match=words) as caught:
         meter.says(aare.encode())
     assert caught.value.result == aare.result
+    assert isinstance(caught.value, AuthenticationFailed) is about_authentication
     meter.association.associate()
     assert meter.asked()
     assert any(isinstance(event, AssociationOpened) for event in meter.says(ACCEPTED))
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind"),
+    ("answer", "error", "words"),
     [
-        (ConfirmedServiceError(6, 0, 6).encode(), "confirmed-service-error"),
-        (ExceptionResponse(1, 2).encode(), "exception-response"),
+        (
+            ConfirmedServiceError(6, 0, 5).encode(),
+            ServiceError,
+            "confirmed-service-error, write: application reference",
+        ),
+        (ConfirmedServiceError(6, 0, 6).encode(), AuthenticationFailed, "other keys: confirmed-service-error, write"),
+        (ExceptionResponse(1, 2).encode(), ServiceError, "exception-response: service not allowed"),
+        (ExceptionResponse(2, 5).encode(), AuthenticationFailed, "other keys: exception-response"),
         # An AARE that says accepted, and an error where the agreement should be.
-        (Aare(1, 0, 0, ConfirmedServiceError(1, 6, 1).encode()).encode(), "confirmed-service-error"),
+        (Aare(1, 0, 0, ConfirmedServiceError(1, 6, 1).encode()).encode(), ServiceError, "confirmed-service-error"),
+        (Aare(1, 0, 0, ConfirmedServiceError(1, 0, 6).encode()).encode(), AuthenticationFailed, "initiate"),
     ],
 )
-def test_an_error_in_place_of_an_aare_leaves_the_link_usable(answer: bytes, kind: str) -> None:
+def test_an_error_in_place_of_an_aare_leaves_the_link_usable(
+    answer: bytes, error: type[MeterError], words: str
+) -> None:
     meter = in_state(State.ASSOCIATING)
-    with pytest.raises(ServiceError) as caught:
+    with pytest.raises(error, match=words):
         meter.says(answer)
-    assert caught.value.kind == kind
     assert state_of(meter.association) is State.LINKED
     meter.association.associate()
     assert any(isinstance(event, AssociationOpened) for event in meter.says(ACCEPTED))

@@ -34,6 +34,7 @@ from meterbridge.dlms.security import Keys, SecurityContext, SecurityPolicy
 from meterbridge.dlms.xdlms import ExceptionResponse
 from meterbridge.errors import (
     AssociationRefused,
+    AuthenticationFailed,
     ConfigurationError,
     InvocationCounterError,
     LocalProtocolError,
@@ -204,7 +205,7 @@ def test_a_meter_that_does_not_prove_itself_is_refused(mechanism: Mechanism) -> 
         honest = meter.handshake()
         proof = meter.pass_3()
         liar = replace(honest, secret=b"another", keys=STRANGER)
-        with pytest.raises(AssociationRefused, match="did not prove itself"):
+        with pytest.raises(AuthenticationFailed, match="did not prove itself"):
             # Not even with what we said ourselves.
             meter.pass_4(proof if policy else liar.answer(meter.counter.next_counter))
         assert meter.association.state is State.LINKED
@@ -217,7 +218,7 @@ def test_a_meter_that_refuses_our_proof() -> None:
     meter.aarq()
     meter.aare()
     meter.pass_3()
-    with pytest.raises(AssociationRefused, match="does not take our authentication: read-write-denied"):
+    with pytest.raises(AuthenticationFailed, match="does not take our authentication: read-write-denied"):
         meter.say(bytes((0xC7, 1, meter.invoke_id, 3, 0)))
 
 

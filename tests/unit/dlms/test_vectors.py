@@ -20,7 +20,7 @@ from meterbridge.dlms import (
 )
 from meterbridge.dlms.acse import Aare, InitiateResponse
 from meterbridge.dlms.hdlc_link import LLC_RESPONSE
-from meterbridge.errors import ServiceError
+from meterbridge.errors import AuthenticationFailed, ServiceError
 from tests.unit.dlms.arrivals import ARRIVALS, Arrival, crc16_x25, decoded, octet_by_octet, whole
 
 # Frames in each dump.
@@ -140,7 +140,7 @@ def test_a_service_error_in_place_of_an_aare_names_itself_and_the_link_stays_usa
         association.next_event()
     association.associate()
     association.receive_data(octets)
-    with pytest.raises(ServiceError, match="deciphering error"):
+    with pytest.raises(AuthenticationFailed, match="deciphering error"):
         association.next_event()
     association.associate()
     aare = Aare(1, 0, 0, InitiateResponse(Conformance.GET, 1024).encode())

@@ -19,6 +19,7 @@ from meterbridge.meter.policy import (
     LinkTrip,
     LinkWatchdog,
     ObjectBackoff,
+    RefusedAuthentication,
     SilenceWatchdog,
     StuckAssociation,
 )
@@ -164,6 +165,18 @@ def test_the_second_refusal_in_a_row_waits_out_the_inactivity_timeout() -> None:
     assert stuck.accepted()
 
 
+def test_refused_credentials_are_tried_less_and_less_often() -> None:
+    refused = RefusedAuthentication(300.0, 21_600.0)
+    assert not refused.accepted()
+    waits = [refused.refused() for _ in range(100)]
+    assert waits[:8] == [300, 600, 1200, 2400, 4800, 9600, 19_200, 21_600]
+    assert waits[-1] == 21_600
+    assert sum(waits[:5]) > 2 * 3600, "a meter that locks at the fifth try within an hour never sees it"
+    assert refused.accepted()
+    assert not refused.waiting
+    assert refused.refused() == 300
+
+
 def test_the_specification_is_the_default() -> None:
     polling = PollingSettings()
     assert polling.period_s == 1
@@ -181,6 +194,7 @@ def test_single_meters_have_settings_of_their_own() -> None:
         ({"silence_s": -1}, "meters.x: silence_s"),
         ({"max_connections": 1}, "for all meters together"),
         ({"backoff_max_s": 0.5}, "must not be below"),
+        ({"authentication_retry_max_s": 10}, "must not be below"),
     ):
         with pytest.raises(ValueError, match=said):
             PollingSettings.model_validate({"meters": {"x": wrong}})

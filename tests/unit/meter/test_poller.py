@@ -12,6 +12,7 @@ import pytest
 from meterbridge.dlms import Discarded
 from meterbridge.errors import (
     AssociationRefused,
+    AuthenticationFailed,
     ConnectFailed,
     ConnectionLost,
     DataAccessError,
@@ -249,6 +250,27 @@ async def test_a_stuck_association_is_waited_out_not_hammered(bench: Bench) -> N
     assert bench.told(Trouble.ASSOCIATION_STUCK) == [Tripped, Recovered]
 
 
+async def test_a_wrong_password_is_told_apart_and_does_not_lock_the_meter(bench: Bench) -> None:
+    bench.client.connect_error = AuthenticationFailed("authentication failure", 1, 13)
+    attempts: list[float] = []
+    began = bench.clock.now
+    while bench.clock.now < began + 86_400:
+        if isinstance(await bench.poller.poll_once(), Failed):
+            attempts.append(bench.clock.now - began)
+            assert bench.poller.state is PollerState.SHUT_OUT
+        bench.clock.now += 10
+    assert attempts[:4] == [0, 300, 900, 2100]
+    assert len(attempts) == 10, "no watchdog shortens the waits"
+    assert bench.told(Trouble.AUTHENTICATION_FAILURE) == [Tripped] * 10
+    for other in (Trouble.CONNECTION_LOSS, Trouble.ASSOCIATION_STUCK, Trouble.CIRCUIT_BREAKER):
+        assert bench.told(other) == []
+    bench.client.connect_error = None
+    assert isinstance(await bench.poller.poll_once(), Waiting)
+    assert isinstance(await bench.poller.poll_once(force=True), Polled), "a person who mended it need not wait"
+    assert bench.told(Trouble.AUTHENTICATION_FAILURE)[-1] is Recovered
+    assert not bench.poller.open_troubles
+
+
 async def test_a_bad_object_costs_the_others_nothing(bench: Bench) -> None:
     bench.client.refused = {"b": DataAccessError("object undefined", 4)}
     asked = 0
@@ -286,7 +308,10 @@ async def test_any_course_of_events_leads_back_to_readings() -> None:
     print(f"seed {seed}")
     chance = random.Random(seed)
     bench = Bench()
-    errors = [ConnectFailed("c"), ConnectionLost("l"), ResponseTimeout("t"), AssociationRefused("r", 1, 1), None]
+    errors = [
+        *(ConnectFailed("c"), ConnectionLost("l"), ResponseTimeout("t")),
+        *(AssociationRefused("r", 1, 1), AuthenticationFailed("a", 1, 13), None),
+    ]
     for _ in range(5000):
         bench.client.connect_error = chance.choice(errors)
         bench.client.read_error = chance.choice([*errors[1:3], None, None])
@@ -294,6 +319,6 @@ async def test_any_course_of_events_leads_back_to_readings() -> None:
         await bench.poller.poll_once(force=chance.random() < 0.01)
         bench.clock.now += chance.choice([0.1, 1.0, 30.0])
     bench.client.connect_error = bench.client.read_error = None
-    bench.clock.now += 301
+    bench.clock.now += 21_601
     assert isinstance(await bench.poller.poll_once(), Polled)
     assert not bench.poller.open_troubles
