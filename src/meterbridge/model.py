@@ -10,6 +10,11 @@ MeterId = NewType("MeterId", int)
 """Primary key of the meter in the `meters` table."""
 
 
+def host_port(host: str, port: int) -> str:
+    """Return `host:port` as people and URLs write it, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """One thing to read from a meter.

@@ -13,6 +13,7 @@ import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.errors import ConfigurationError, MeterbridgeError, MeterNotFound
+from meterbridge.model import host_port
 from meterbridge.service import open_vault
 from meterbridge.settings import ApiSettings, DatabaseSettings, Settings
 from meterbridge.store import MeterRepository, open_database
@@ -140,10 +141,9 @@ def in_database(database: DatabaseSettings, work: Callable[[MeterRepository, Asy
 
 
 def _address(api: ApiSettings) -> str:
-    host = f"[{api.host}]" if ":" in api.host else api.host
     # Listening everywhere includes this machine.
-    host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
-    return f"{'https' if api.tls_cert else 'http'}://{host}:{api.port}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(api.host, api.host)  # noqa: S104
+    return f"{'https' if api.tls_cert else 'http'}://{host_port(host, api.port)}"
 
 
 def _trust(api: ApiSettings) -> ssl.SSLContext | bool:

@@ -21,6 +21,7 @@ from meterbridge.cli.pushed import as_json, print_event
 from meterbridge.errors import ConfigurationError
 from meterbridge.meter import Closed, ListenLimits, Pushed, PushListener, load_layouts
 from meterbridge.meter.push import DEFAULT_PORT
+from meterbridge.model import host_port
 
 
 def listen(
@@ -52,7 +53,7 @@ async def _listen(listener: PushListener, host: str, port: int, udp: bool, as_js
         loop.add_signal_handler(number, task.cancel)
     try:
         await listener.start(host, port, udp=udp)
-        typer.echo(f"listening on {host}:{listener.port}{' (UDP)' if udp else ''}", err=True)
+        typer.echo(f"listening on {host_port(host, listener.port)}{' (UDP)' if udp else ''}", err=True)
         with contextlib.suppress(asyncio.CancelledError):
             await task
     finally:

@@ -80,6 +80,8 @@ def client_for(
         ConfigurationError: options that do not fit each other.
     """
     name, port = host_and_port(host)
+    if physical is not None and framing is not Framing.HDLC:
+        raise ConfigurationError(f"--physical is for HDLC: {framing.value} addresses have one part")
     if auth is None:
         auth = Auth.NONE if client == PUBLIC_CLIENT and password is None else Auth.LOW
     if auth is Auth.LOW and password is None:

@@ -28,6 +28,7 @@ def simulate(
     framing: FramingOption = Framing.HDLC,
     hertz: Annotated[int, typer.Option(help="Nominal frequency, 50 or 60.")] = 50,
     seed: Annotated[int, typer.Option(help="The same seed gives the same meters.")] = 1,
+    physical: Annotated[int, typer.Option(min=0, max=16_383, help="HDLC physical address of every meter.")] = 17,
     max_info: Annotated[int, typer.Option(min=16, max=2030, help="HDLC information field, octets.")] = 128,
     window: Annotated[int, typer.Option(min=1, max=7, help="HDLC window, frames.")] = 1,
     max_pdu: Annotated[int, typer.Option(min=64, max=65_535, help="Largest APDU, octets.")] = 1024,
@@ -54,7 +55,7 @@ def simulate(
 ) -> None:
     """Simulate meters until Ctrl-C: client SAP 1, server 1, password 00000000 (the HLS secret too)."""
     server = ServerOptions(framing.value, max_info, window)
-    options = FleetOptions(count, host, port, hertz, seed, server=server, max_pdu=max_pdu)
+    options = FleetOptions(count, host, port, hertz, seed, server=server, physical=physical, max_pdu=max_pdu)
     if auth is Auth.NONE:
         options = replace(options, password="")
     elif auth.mechanism not in (None, Mechanism.LLS):

@@ -26,6 +26,7 @@ from meterbridge.delivery.outbox import Page
 from meterbridge.delivery.routes import Endpoint, Message, Route, Unsendable
 from meterbridge.delivery.row import Row
 from meterbridge.delivery.suspicion import Suspicion
+from meterbridge.model import host_port
 
 _CONTROL_ROWS = 50
 # A backlog that drains in so many seconds goes first, all in order; past a longer one live readings go.
@@ -233,7 +234,7 @@ class Line:
             client.on_socket_register_write = lambda *_: None
             client.connect(endpoint.host, endpoint.port, endpoint.keepalive_s)
         except (OSError, ValueError) as error:
-            return f"cannot connect to {endpoint.host}:{endpoint.port}: {error}"
+            return f"cannot connect to {host_port(endpoint.host, endpoint.port)}: {error}"
         return client
 
     def opened(self, outcome: Client | str, now: float) -> None:

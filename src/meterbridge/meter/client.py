@@ -54,7 +54,7 @@ from meterbridge.meter.profile import ProfileReader, ProfileTable
 from meterbridge.meter.short_names import OBJECT_LIST, ShortNames
 from meterbridge.meter.transport import TcpTransport, Transport, UdpTransport
 from meterbridge.meter.turn import Turn
-from meterbridge.model import Measurement, Quantity
+from meterbridge.model import Measurement, Quantity, host_port
 
 _SCALED_ATTRIBUTE = 2
 _DESCRIPTOR_OCTETS = 10
@@ -130,7 +130,7 @@ class MeterAddress:
 
     def __str__(self) -> str:
         server = f"{self.server}" if self.physical is None else f"{self.server}/{self.physical}"
-        return f"{self.host}:{self.port}, client {self.client}, server {server}"
+        return f"{host_port(self.host, self.port)}, client {self.client}, server {server}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from meterbridge.dlms.push_decoder import Decoded, KeyRing, PushDecoder
 from meterbridge.dlms.push_list import ListLayout
 from meterbridge.dlms.reception import Framing, Reception, Refused
 from meterbridge.errors import ConfigurationError
+from meterbridge.model import host_port
 
 DEFAULT_PORT = 4059
 """Registered for DLMS/COSEM over TCP and UDP."""
@@ -65,7 +66,7 @@ class Pushed:
 
 def _peer_name(address: Any) -> str:
     host, port = address[:2] if address else ("unknown", 0)
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_port(host, port)
 
 
 class PushListener:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar, cast
 
 from meterbridge.errors import ConnectFailed, ConnectionLost
+from meterbridge.model import host_port
 
 _Connected = TypeVar("_Connected")
 
@@ -70,7 +71,7 @@ class UdpTransport(asyncio.DatagramProtocol):
         Raises:
             ConnectFailed: unknown name, or no route.
         """
-        peer = f"{host}:{port}"
+        peer = host_port(host, port)
         opening = asyncio.get_running_loop().create_datagram_endpoint(
             lambda: cls(receiver, peer), remote_addr=(host, port)
         )
@@ -130,7 +131,7 @@ class TcpTransport(asyncio.Protocol):
         Raises:
             ConnectFailed: refused, unreachable, unknown name, or no answer in time.
         """
-        peer = f"{host}:{port}"
+        peer = host_port(host, port)
         opening = asyncio.get_running_loop().create_connection(lambda: cls(receiver, peer), host, port)
         _, protocol = await _connected(opening, peer, host, timeout)
         return protocol

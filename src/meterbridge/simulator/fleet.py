@@ -29,6 +29,7 @@ class FleetOptions:
         seed: makes the whole fleet; the same seed gives the same meters.
         password: LLS secret of every meter. Never shown by repr.
         server: how each meter serves.
+        physical: HDLC lower address of every meter, 0..16383.
         max_pdu: largest APDU of every meter, octets.
         profile_entries: rows every load profile keeps.
         security: authentication and ciphering of every meter in place of the password.
@@ -45,6 +46,7 @@ class FleetOptions:
     seed: int = 1
     password: str = field(default="00000000", repr=False)
     server: ServerOptions = field(default_factory=ServerOptions)
+    physical: int = 17
     max_pdu: int = 1024
     profile_entries: int = 2880
     security: SecurityOptions | None = None
@@ -53,6 +55,8 @@ class FleetOptions:
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ConfigurationError(f"{self.count} meters cannot be simulated, 1 is the least")
+        if not 0 <= self.physical <= 0x3FFF:
+            raise ConfigurationError(f"physical address {self.physical} is outside 0..16383")
         if self.port and not 1 <= self.port <= 65_536 - self.count:
             raise ConfigurationError(f"{self.count} ports from {self.port} on do not exist, 65535 is the last")
 
@@ -70,6 +74,7 @@ def simulated_meter(options: FleetOptions, index: int) -> SimulatedMeter:
     )
     identity = Identity(
         serial=str(10_000_000 + options.seed % 1000 * 100_000 + index),
+        physical=options.physical,
         password=options.password.encode(),
         max_pdu=options.max_pdu,
         profile_entries=options.profile_entries,

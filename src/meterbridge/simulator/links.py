@@ -137,8 +137,7 @@ class HdlcSide:
 
     def _is_ours(self, destination: bytes) -> bool:
         upper, lower = address_parts(destination)
-        physical = self.identity.physical
-        return upper == self.identity.server and (physical is None or lower == physical)
+        return upper == self.identity.server and lower in (None, self.identity.physical)
 
 
 @dataclass(slots=True)

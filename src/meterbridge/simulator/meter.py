@@ -68,7 +68,7 @@ class Identity:
     Args:
         serial: serial number, up to 13 digits.
         server: logical device address (SAP).
-        physical: HDLC lower address; None answers to any.
+        physical: HDLC lower address; it answers to its upper address alone as well.
         client: client SAP of the management association.
         password: its LLS secret; empty asks for none. Never shown by repr.
         max_pdu: largest APDU it sends and takes, octets.
@@ -80,7 +80,7 @@ class Identity:
 
     serial: str = "1"
     server: int = 1
-    physical: int | None = None
+    physical: int = 17
     client: int = 1
     password: bytes = field(default=b"00000000", repr=False)
     max_pdu: int = 1024

@@ -50,6 +50,8 @@ def typed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         ("127.0.0.1", "--client", "128"),
         ("127.0.0.1", "--server", "99999999999999999999"),
         ("127.0.0.1", "--physical", "-5"),
+        ("127.0.0.1", "--physical", "17", "--framing", "wrapper"),
+        ("127.0.0.1", "--physical", "17", "--framing", "wrapper-udp"),
         ("127.0.0.1", "--framing", "wrapper", "--server", "65536"),
     ],
 )

@@ -27,6 +27,13 @@ def test_find_by_name_obis_code_and_place() -> None:
     assert (clock.name, clock.class_id, clock.attribute) == ("8:0-0:1.0.0:2", 8, 2)
 
 
+@pytest.mark.parametrize(("text", "says"), [("voltage_1", "perhaps voltage_l1"), ("zzz", "and [0-9]+ more")])
+def test_an_unknown_measurement_is_told_in_a_line_that_fits_a_screen(text: str, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says) as refused:
+        load_model("generic").find(text)
+    assert len(str(refused.value)) < 240
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

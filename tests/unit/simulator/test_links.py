@@ -58,14 +58,14 @@ def test_long_answers_come_in_blocks_segments_and_windows(framing: str, max_pdu:
     assert isinstance(missing, DataAccessError)
 
 
-@pytest.mark.parametrize("destination", [server_address(2), server_address(2, 17)])
+@pytest.mark.parametrize("destination", [server_address(2), server_address(2, 17), server_address(1, 18)])
 def test_hdlc_is_silent_for_another_server_address(destination: bytes) -> None:
     wire = Wire(address=destination)
     wire.client.open()
     assert wire.run() is None
 
 
-@pytest.mark.parametrize("destination", [server_address(1), server_address(1, 17), server_address(1, 1017, 4)])
+@pytest.mark.parametrize("destination", [server_address(1), server_address(1, 17), server_address(1, 17, 4)])
 def test_hdlc_takes_every_spelling_of_its_own_address(destination: bytes) -> None:
     Wire(address=destination).open()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from meterbridge.model import Measurement
 
 _KNOWN_KEYS = {"description", "poll", "measurements", "load_profile"}
 _LOAD_PROFILE = "1-0:99.1.0"
+_MOST_HINTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,18 @@ class MeterModel:
         try:
             return parse_measurement(text, text)
         except ConfigurationError:
-            known = ", ".join(self.measurements)
             raise ConfigurationError(
-                f"{text!r} is no measurement of model {self.name} ({known}), no OBIS code and no CLASS:OBIS:ATTRIBUTE"
+                f"{text!r} is no measurement of model {self.name} ({self._hint(text)}), no OBIS code and no"
+                " CLASS:OBIS:ATTRIBUTE"
             ) from None
+
+    def _hint(self, text: str) -> str:
+        near = difflib.get_close_matches(text, self.measurements)
+        if near:
+            return f"perhaps {' or '.join(near)}"
+        few = list(self.measurements)[:_MOST_HINTS]
+        more = len(self.measurements) - len(few)
+        return f"it has {', '.join(few)}" + (f" and {more} more" if more else "")
 
 
 def parse_measurement(name: str, where: str) -> Measurement:
