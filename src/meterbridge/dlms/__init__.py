@@ -22,7 +22,7 @@ from meterbridge.dlms.cosem import class_name, present, present_object
 from meterbridge.dlms.cosem_time import Date, DateTime, Time
 from meterbridge.dlms.counters import InvocationCounter, ReservedCounter
 from meterbridge.dlms.fast_path import PreparedGet
-from meterbridge.dlms.hdlc import Discarded, Frame, FrameDecoder, client_address, server_address
+from meterbridge.dlms.hdlc import Frame, FrameDecoder, client_address, server_address
 from meterbridge.dlms.hdlc_link import HdlcLink, HdlcParameters, HdlcServerLink
 from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkEvent, LinkOpened
 from meterbridge.dlms.notification import DataNotification, EventNotification, InformationReport
@@ -32,6 +32,7 @@ from meterbridge.dlms.push_decoder import Decoded, KeyRing, PushDecoder
 from meterbridge.dlms.push_list import ListLayout, PushedValue, PushList, interpret
 from meterbridge.dlms.reception import Arrived, Framing, Reception, Refused
 from meterbridge.dlms.security import Keys, SecurityContext, SecurityPolicy, SecuritySuite
+from meterbridge.dlms.stream import Discarded
 from meterbridge.dlms.units import scaled, unit_symbol
 from meterbridge.dlms.wrapper import WrapperLink
 from meterbridge.dlms.xdlms import AttributeDescriptor, DataAccessResult, MethodDescriptor, SelectiveAccess

@@ -26,10 +26,10 @@ from meterbridge.dlms.exchange import (
     WriteExchange,
 )
 from meterbridge.dlms.fast_path import FastPath, PreparedGet
-from meterbridge.dlms.hdlc import Discarded
 from meterbridge.dlms.hdlc_link import HdlcLink
 from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkOpened
 from meterbridge.dlms.obis import LogicalName
+from meterbridge.dlms.stream import Discarded
 from meterbridge.dlms.xdlms import AttributeDescriptor, ExceptionResponse, MethodDescriptor, SelectiveAccess
 from meterbridge.errors import (
     AssociationRefused,

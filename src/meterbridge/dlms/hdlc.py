@@ -7,13 +7,13 @@ inside a frame. What is no frame is reported as Discarded and the stream goes on
 from __future__ import annotations
 
 import enum
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 from fastcrc import crc16
 
+from meterbridge.dlms.stream import Discarded, StreamDecoder
 from meterbridge.errors import LocalProtocolError
 
 fcs: Callable[[bytes], int] = cast(Callable[[bytes], int], crc16.ibm_sdlc)
@@ -114,21 +114,6 @@ class Frame:
         return b"\x7e" + content + b"\x7e"
 
 
-@dataclass(frozen=True, slots=True)
-class Discarded:
-    """Octets that were no use: noise, a bad check sequence, a frame out of turn.
-
-    Args:
-        reason: why, for people and counters.
-        octets: how many; 0 where a whole, valid frame was set aside.
-        damaged: whether the line damaged something: these count as link errors, a repeated frame does not.
-    """
-
-    reason: str
-    octets: int
-    damaged: bool = True
-
-
 def client_address(sap: int) -> bytes:
     """Encode a client SAP as an address octet.
 
@@ -185,53 +170,17 @@ def _address_end(buffer: bytes | bytearray, start: int) -> int:
     return 0
 
 
-class FrameDecoder:
+class FrameDecoder(StreamDecoder[Frame]):
     """Takes frames out of an octet stream, however it is cut.
 
     Holds at most one incomplete frame. A flag that opens no valid frame costs itself only: the octets behind it are
     looked at again.
     """
 
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._noise = 0
-        self._events: deque[Frame | Discarded] = deque()
-
-    def receive_data(self, data: bytes) -> None:
-        """Take octets in; what they complete is read with `next_event`."""
-        self._buffer += data
-        self._parse()
-
-    def next_event(self) -> Frame | Discarded | None:
-        """Return the next frame or discard, or None when more octets are needed."""
-        return self._events.popleft() if self._events else None
-
-    @property
-    def pending(self) -> int:
-        """Octets held of a frame that is not complete."""
-        return len(self._buffer)
-
     @property
     def idle(self) -> bool:
         """Whether it holds nothing but perhaps the flag that closed the last frame."""
         return len(self._buffer) <= 1 and not self._events
-
-    def clear(self) -> int:
-        """Forget an incomplete frame; return how many octets that were."""
-        dropped = len(self._buffer)
-        self._buffer.clear()
-        self._noise = 0
-        return dropped
-
-    def _skip(self, count: int) -> None:
-        # The lone flag that closed the last frame is no noise.
-        self._noise += count
-        del self._buffer[:count]
-
-    def _report_noise(self) -> None:
-        if self._noise:
-            self._events.append(Discarded("noise outside of a frame", self._noise))
-            self._noise = 0
 
     def _parse(self) -> None:
         buffer = self._buffer

@@ -17,12 +17,12 @@ from meterbridge.dlms.hdlc import (
     RNR,
     RR,
     Control,
-    Discarded,
     Frame,
     FrameDecoder,
     fcs,
 )
 from meterbridge.dlms.link import ApduReceived, LinkClosed, LinkEvent, LinkOpened
+from meterbridge.dlms.stream import Discarded
 from meterbridge.errors import LocalProtocolError, RemoteProtocolError
 
 LLC_COMMAND = b"\xe6\xe6\x00"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from meterbridge.dlms.hdlc import Discarded
+from meterbridge.dlms.stream import Discarded
 
 
 @dataclass(frozen=True, slots=True)

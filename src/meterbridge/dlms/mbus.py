@@ -6,10 +6,9 @@ stream goes on.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
-from meterbridge.dlms.hdlc import Discarded
+from meterbridge.dlms.stream import Discarded, StreamDecoder
 from meterbridge.errors import LocalProtocolError
 
 START = 0x68
@@ -101,47 +100,12 @@ def transport_frames(
     ]
 
 
-class LongFrameDecoder:
+class LongFrameDecoder(StreamDecoder[LongFrame]):
     """Takes M-Bus long frames out of an octet stream, however it is cut.
 
     Holds at most one incomplete frame of 261 octets. A start octet that opens no valid frame costs itself only: the
     octets behind it are looked at again.
     """
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._noise = 0
-        self._events: deque[LongFrame | Discarded] = deque()
-
-    def receive_data(self, data: bytes) -> None:
-        """Take octets in; what they complete is read with `next_event`."""
-        self._buffer += data
-        self._parse()
-
-    def next_event(self) -> LongFrame | Discarded | None:
-        """Return the next frame or discard, or None when more octets are needed."""
-        return self._events.popleft() if self._events else None
-
-    @property
-    def pending(self) -> int:
-        """Octets held of a frame that is not complete."""
-        return len(self._buffer)
-
-    def clear(self) -> int:
-        """Forget an incomplete frame; return how many octets that were."""
-        dropped = len(self._buffer)
-        self._buffer.clear()
-        self._noise = 0
-        return dropped
-
-    def _skip(self, count: int) -> None:
-        self._noise += count
-        del self._buffer[:count]
-
-    def _report_noise(self) -> None:
-        if self._noise:
-            self._events.append(Discarded("noise outside of a frame", self._noise))
-            self._noise = 0
 
     def _parse(self) -> None:
         buffer = self._buffer

@@ -11,9 +11,10 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from meterbridge.dlms.hdlc import FLAG, Discarded, Frame, FrameDecoder
+from meterbridge.dlms.hdlc import FLAG, Frame, FrameDecoder
 from meterbridge.dlms.mbus import START, LongFrame, LongFrameDecoder
 from meterbridge.dlms.reassembly import Assembled, GeneralBlocks, HdlcSegments, TransportSegments
+from meterbridge.dlms.stream import Discarded
 from meterbridge.dlms.wrapper_stream import WrapperDecoder, WrapperFrame
 
 MAX_APDU = 1 << 16

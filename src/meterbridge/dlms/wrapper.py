@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from struct import Struct
 
-from meterbridge.dlms.hdlc import Discarded
 from meterbridge.dlms.link import ApduReceived, LinkClosed, LinkEvent, LinkOpened
+from meterbridge.dlms.stream import Discarded
 from meterbridge.errors import LocalProtocolError
 
 _HEADER = Struct(">HHHH")

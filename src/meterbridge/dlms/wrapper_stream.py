@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from struct import Struct
 
-from meterbridge.dlms.hdlc import Discarded
+from meterbridge.dlms.stream import StreamDecoder
 
 _HEADER = Struct(">HHHH")
 _VERSION = b"\x00\x01"
@@ -31,7 +30,7 @@ class WrapperFrame:
         return _HEADER.pack(1, self.source, self.destination, len(self.apdu)) + self.apdu
 
 
-class WrapperDecoder:
+class WrapperDecoder(StreamDecoder[WrapperFrame]):
     """Takes wrapper frames out of an octet stream, however it is cut.
 
     The header has no check sequence: after noise, a frame is taken where version, length and the first octet of the
@@ -42,33 +41,12 @@ class WrapperDecoder:
         max_apdu: longer ones are refused, octets.
     """
 
+    _noise_reason = "noise outside of a wrapper"
+
     def __init__(self, tags: frozenset[int], max_apdu: int = 0xFFFF) -> None:
+        super().__init__()
         self._tags = tags
         self._max_apdu = max_apdu
-        self._buffer = bytearray()
-        self._noise = 0
-        self._events: deque[WrapperFrame | Discarded] = deque()
-
-    def receive_data(self, data: bytes) -> None:
-        """Take octets in; what they complete is read with `next_event`."""
-        self._buffer += data
-        self._parse()
-
-    def next_event(self) -> WrapperFrame | Discarded | None:
-        """Return the next frame or discard, or None when more octets are needed."""
-        return self._events.popleft() if self._events else None
-
-    @property
-    def pending(self) -> int:
-        """Octets held of a frame that is not complete."""
-        return len(self._buffer)
-
-    def clear(self) -> int:
-        """Forget an incomplete frame; return how many octets that were."""
-        dropped = len(self._buffer)
-        self._buffer.clear()
-        self._noise = 0
-        return dropped
 
     def _parse(self) -> None:
         buffer = self._buffer
@@ -96,8 +74,3 @@ class WrapperDecoder:
         del buffer[:start]
         if not buffer:
             self._report_noise()
-
-    def _report_noise(self) -> None:
-        if self._noise:
-            self._events.append(Discarded("noise outside of a wrapper", self._noise))
-            self._noise = 0
