@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from meterbridge.dlms.axdr import decode_length, encode_length
 from meterbridge.dlms.counters import InvocationCounter, ReceivedCounters
+from meterbridge.dlms.field_reader import FieldReader, octet_string
 from meterbridge.dlms.gcm import TAG_SIZE, seal, unseal
 from meterbridge.dlms.security import (
     SYSTEM_TITLE_SIZE,
@@ -64,18 +64,18 @@ class CipheredApdu:
             RemoteProtocolError: not a ciphered APDU, malformed, or compressed.
         """
         tag = apdu[0] if apdu else 0
+        reader = FieldReader(apdu, name="a ciphered APDU")
         if tag in _PLAIN:
-            plain_tag, dedicated, title, position = *_PLAIN[tag], b"", 1
+            plain_tag, dedicated, title = *_PLAIN[tag], b""
         elif tag in (GENERAL_GLO, GENERAL_DED):
             plain_tag, dedicated = None, tag == GENERAL_DED
-            title, position = octet_string_at(apdu, 1)
+            title = reader.octet_string()
             if len(title) not in (0, SYSTEM_TITLE_SIZE):
                 raise RemoteProtocolError(f"a system title has 8 octets, not {len(title)}")
         else:
             raise RemoteProtocolError(f"APDU 0x{tag:02X} is not ciphered")
-        octets, position = octet_string_at(apdu, position)
-        if position != len(apdu):
-            raise RemoteProtocolError("octets behind a ciphered APDU")
+        octets = reader.octet_string()
+        reader.end()
         control, counter, content, authentication_tag = split_protected(octets)
         return cls(tag, plain_tag, bool(dedicated), title, control, counter, content, authentication_tag)
 
@@ -118,24 +118,6 @@ class CipheredApdu:
         if self.dedicated:
             return "dedicated"
         return "broadcast" if self.control.broadcast else "encryption"
-
-
-def octet_string_at(octets: bytes, position: int) -> tuple[bytes, int]:
-    """Read an octet string with its length; return it and the position behind it.
-
-    Raises:
-        RemoteProtocolError: cut short.
-    """
-    size, position = decode_length(octets, position)
-    end = position + size
-    if end > len(octets):
-        raise RemoteProtocolError("ciphered APDU cut short")
-    return bytes(octets[position:end]), end
-
-
-def octet_string(octets: bytes) -> bytes:
-    """Put the length in front."""
-    return encode_length(len(octets)) + octets
 
 
 def split_protected(octets: bytes) -> tuple[SecurityControl, int, bytes, bytes]:

@@ -6,12 +6,12 @@ Nothing here takes part in an association: it reads what it is shown, and secret
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from meterbridge.dlms import acse, xdlms
 from meterbridge.dlms.axdr import Data, decode_at, decode_length
 from meterbridge.dlms.block_transfer import GENERAL_BLOCK_TRANSFER, Block
 from meterbridge.dlms.conformance import Conformance
+from meterbridge.dlms.field_reader import FieldReader
 from meterbridge.dlms.notification import (
     DATA_NOTIFICATION,
     EVENT_NOTIFICATION,
@@ -63,32 +63,14 @@ def describe(apdu: bytes) -> Fields:
     return describer(apdu)
 
 
-@dataclass(slots=True)
-class _Cursor:
-    """Reads one field after the other; running over the end is the sender's fault."""
-
-    octets: bytes
-    position: int = 1
-
-    def take(self, size: int) -> bytes:
-        part = bytes(self.octets[self.position : self.position + size])
-        if len(part) != size:
-            raise RemoteProtocolError("APDU cut short")
-        self.position += size
-        return part
-
-    def uint(self, size: int = 1) -> int:
-        return int.from_bytes(self.take(size), "big")
+class _Cursor(FieldReader):
+    """Reads what xDLMS APDUs are made of beside octets and numbers."""
 
     def count(self) -> int:
         count, self.position = decode_length(self.octets, self.position)
         if count > len(self.octets) - self.position:
             raise RemoteProtocolError(f"{count} elements announced, {len(self.octets) - self.position} octets left")
         return count
-
-    def octet_string(self) -> bytes:
-        size, self.position = decode_length(self.octets, self.position)
-        return self.take(size)
 
     def data(self) -> Data:
         data, self.position = decode_at(self.octets, self.position)
@@ -120,8 +102,7 @@ class _Cursor:
         return self.uint() & xdlms.INVOKE_ID_MASK
 
     def done(self, **fields: object) -> Fields:
-        if self.position != len(self.octets):
-            raise RemoteProtocolError(f"{len(self.octets) - self.position} octets behind the APDU")
+        self.end()
         return {name: value for name, value in fields.items() if value is not None}
 
 

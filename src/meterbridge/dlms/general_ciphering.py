@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from meterbridge.dlms.ciphering import octet_string, octet_string_at, split_protected
+from meterbridge.dlms.ciphering import split_protected
+from meterbridge.dlms.field_reader import FieldReader, octet_string
 from meterbridge.dlms.gcm import seal, unseal
 from meterbridge.dlms.key_agreement import (
     Agreement,
@@ -91,12 +92,10 @@ class GeneralCiphering:
         """
         if not apdu or apdu[0] != GENERAL_CIPHERING:
             raise RemoteProtocolError("general-ciphering APDU expected")
-        header, position = GeneralHeader.decode_at(apdu, 1)
-        key_info, position = _key_info_at(apdu, position)
-        protected, position = octet_string_at(apdu, position)
-        if position != len(apdu):
-            raise RemoteProtocolError("octets behind a general-ciphering APDU")
-        return cls(header, key_info, protected)
+        reader = FieldReader(apdu, name="a general-ciphering APDU")
+        ciphered = cls(GeneralHeader.read(reader), _key_info(reader), reader.octet_string())
+        reader.end()
+        return ciphered
 
     @property
     def control(self) -> SecurityControl:
@@ -247,27 +246,24 @@ def _encode_key_info(info: KeyInfo | None) -> bytes:
     return bytes((1, _IDENTIFIED, info))
 
 
-def _key_info_at(apdu: bytes, position: int) -> tuple[KeyInfo | None, int]:
-    head = apdu[position : position + 3]
-    if head[:1] == b"\x00":
-        return None, position + 1
-    if len(head) < 3 or head[0] != 1:
-        raise RemoteProtocolError("key-info cut short")
-    choice, first = head[1], head[2]
-    position += 3
-    if choice == _IDENTIFIED:
-        if first > KeyId.GLOBAL_BROADCAST_ENCRYPTION:
-            raise RemoteProtocolError(f"identified key {first} does not exist")
-        return KeyId(first), position
-    if choice == _WRAPPED:
-        if first != _MASTER_KEY:
-            raise RemoteProtocolError(f"key-encrypting key {first} does not exist")
-        wrapped, position = octet_string_at(apdu, position)
-        return WrappedKey(wrapped), position
-    if choice == _AGREED:
-        parameters, position = octet_string_at(apdu, position - 1)
-        data, position = octet_string_at(apdu, position)
+def _key_info(reader: FieldReader) -> KeyInfo | None:
+    present = reader.uint()
+    if not present:
+        return None
+    choice = reader.uint()
+    if present == 1 and choice == _IDENTIFIED:
+        identified = reader.uint()
+        if identified > KeyId.GLOBAL_BROADCAST_ENCRYPTION:
+            raise RemoteProtocolError(f"identified key {identified} does not exist")
+        return KeyId(identified)
+    if present == 1 and choice == _WRAPPED:
+        master = reader.uint()
+        if master != _MASTER_KEY:
+            raise RemoteProtocolError(f"key-encrypting key {master} does not exist")
+        return WrappedKey(reader.octet_string())
+    if present == 1 and choice == _AGREED:
+        parameters = reader.octet_string()
         if parameters not in (b"\x01", b"\x02"):
             raise RemoteProtocolError("key agreement of a kind that does not exist")
-        return AgreedKey(Agreement(parameters[0]), data), position
+        return AgreedKey(Agreement(parameters[0]), reader.octet_string())
     raise RemoteProtocolError(f"key-info with choice {choice}")

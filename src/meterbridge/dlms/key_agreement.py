@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
-from meterbridge.dlms.ciphering import octet_string
+from meterbridge.dlms.field_reader import octet_string
 from meterbridge.dlms.security import SecuritySuite
 from meterbridge.dlms.signing import point, public_key, sign, verify
 from meterbridge.errors import ConfigurationError, RemoteProtocolError

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
-from meterbridge.dlms.ciphering import octet_string, octet_string_at
+from meterbridge.dlms.field_reader import FieldReader, octet_string
 from meterbridge.errors import RemoteProtocolError
 
 GENERAL_SIGNING = 0xDF
@@ -86,17 +86,13 @@ class GeneralHeader:
         )
 
     @classmethod
-    def decode_at(cls, apdu: bytes, position: int) -> tuple[GeneralHeader, int]:
-        """Read one at `position`; return it and the position behind it.
+    def read(cls, reader: FieldReader) -> GeneralHeader:
+        """Read the five octet strings.
 
         Raises:
             RemoteProtocolError: cut short.
         """
-        parts = []
-        for _ in range(5):
-            part, position = octet_string_at(apdu, position)
-            parts.append(part)
-        return cls(*parts), position
+        return cls(*(reader.octet_string() for _ in range(5)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +118,10 @@ class SignedApdu:
         """
         if not apdu or apdu[0] != GENERAL_SIGNING:
             raise RemoteProtocolError("general-signing APDU expected")
-        header, position = GeneralHeader.decode_at(apdu, 1)
-        content, position = octet_string_at(apdu, position)
-        signature, position = octet_string_at(apdu, position)
-        if position != len(apdu):
-            raise RemoteProtocolError("octets behind a general-signing APDU")
-        return cls(header, content, signature)
+        reader = FieldReader(apdu, name="a general-signing APDU")
+        signed = cls(GeneralHeader.read(reader), reader.octet_string(), reader.octet_string())
+        reader.end()
+        return signed
 
     @classmethod
     def make(
