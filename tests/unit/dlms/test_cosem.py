@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from meterbridge.dlms import BitString, Conformance, Data, DataType, Date, DateTime, Time, present, present_object
 from meterbridge.dlms.axdr import decode_value, encode
@@ -223,6 +223,17 @@ def test_every_class_described_has_a_name() -> None:
         )
 
 
+@example(
+    Data(
+        DataType.ARRAY,
+        (
+            Data(DataType.BOOLEAN, False),
+            Data(DataType.OCTET_STRING, b""),
+            Data(DataType.BOOLEAN, False),
+            Data(DataType.BIT_STRING, BitString("")),
+        ),
+    )
+)
 @given(any_data)
 def test_whatever_a_meter_sends_is_shown(data: Data) -> None:
     plain = decode_value(encode(data))

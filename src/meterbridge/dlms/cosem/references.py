@@ -35,7 +35,7 @@ def capture_object(value: Any) -> Any:
                 "attribute": attribute,
                 "attribute_name": resolved,
             }
-            return {**shown, "data_index": rest[0]} if rest else shown
+            return {**shown, "data_index": displayed(rest[0])} if rest else shown
     return displayed(value)
 
 
