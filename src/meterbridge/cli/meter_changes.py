@@ -36,8 +36,8 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Add a meter; a running service polls it at once."""
-    if physical is not None and framing not in (None, "hdlc"):
-        raise ConfigurationError(f"--physical is for HDLC: {framing} addresses have one part")
+    if columns.physical is not None and columns.framing not in (None, "hdlc"):
+        raise ConfigurationError(f"--physical is for HDLC: {columns.framing} addresses have one part")
     given = columns.given(name=name, ip_address=host)
     settings = load_settings(config)
     service = running_service(settings)
