@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from tests.broker import Mosquitto
+from tests.postgres import Postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -53,3 +54,14 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], 
     broker.start()
     yield broker
     broker.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(free_port: Callable[[], int]) -> Iterator[Postgres]:
+    """A running PostgreSQL of this test process, for all its tests: url(), create(), drop(), sql(), stop(), start()."""
+    cluster = Postgres(free_port())
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.remove()

@@ -13,13 +13,13 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from meterbridge.cli.backend import ConfigOption, in_database
+from meterbridge.cli.backend import ConfigOption, in_database, running_service
 from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.errors import ConfigurationError, StoreError
 from meterbridge.meter import load_model
 from meterbridge.model import Meter, MeterId
 from meterbridge.settings import DatabaseSettings, load_settings
-from meterbridge.store import LoadedMeters, MeterRepository, backup_sqlite, upgrade
+from meterbridge.store import LoadedMeters, MeterRepository, backup_postgresql, backup_sqlite, restore_sqlite, upgrade
 from meterbridge.store.engine import database_url, sqlite_file
 from meterbridge.store.rows import check_meter
 
@@ -54,13 +54,41 @@ def check(config: ConfigOption = None) -> None:
 
 @app.command()
 def backup(config: ConfigOption = None) -> None:
-    """Copy the SQLite database consistently, service running or not. Its keys are not in it: keep them apart."""
-    file = sqlite_file(database_url(load_settings(config).database.url))
+    """Copy the database consistently, service running or not. Its keys are not in it: keep them apart.
+
+    A SQLite file's copy is put beside it; of a PostgreSQL database pg_dump makes one, beside the outbox.
+    """
+    settings = load_settings(config)
+    url, now = database_url(settings.database.url), datetime.now(UTC)
+    file = sqlite_file(url)
     if file is None:
-        raise ConfigurationError("a PostgreSQL database is backed up with pg_dump")
+        typer.echo(str(backup_postgresql(url, settings.outbox.path.parent, now)))
+        return
     if not file.exists():
         raise StoreError(f"database {file}: there is none")
-    typer.echo(str(backup_sqlite(file, datetime.now(UTC))))
+    typer.echo(str(backup_sqlite(file, now)))
+
+
+@app.command()
+def restore(
+    copy: Annotated[Path, typer.Argument(metavar="BACKUP", help="A copy that `db backup` or an adoption made.")],
+    config: ConfigOption = None,
+) -> None:
+    """Put a backup in the place of the SQLite database, of which a copy is kept; the service must be stopped.
+
+    The backup of an adoption is the old installation's file: after this its programs work as before.
+    """
+    settings = load_settings(config)
+    url = database_url(settings.database.url)
+    file = sqlite_file(url)
+    if file is None:
+        raise ConfigurationError(
+            f"a PostgreSQL backup is put back with pg_restore --clean --if-exists --dbname={url.database} BACKUP"
+        )
+    if running_service(settings) is not None:
+        raise StoreError("the service is running: stop it first")
+    kept = restore_sqlite(file, copy, datetime.now(UTC))
+    typer.echo(f"restored; what was there is in {kept}" if kept is not None else "restored")
 
 
 def import_(

@@ -1,7 +1,7 @@
 """The database: meters, metrics and alarms, on SQLite or PostgreSQL."""
 
-from meterbridge.store.adoption import backup_sqlite
 from meterbridge.store.alarms import Alarm, AlarmChange, AlarmOutcome, AlarmRepository, Raise, Resolve, Severity
+from meterbridge.store.backup import backup_postgresql, backup_sqlite, restore_sqlite
 from meterbridge.store.intervals import IntervalRepository
 from meterbridge.store.metrics import Diagnostic, MeterMetrics, MetricsRepository, NetworkMetrics
 from meterbridge.store.migrate import open_database, upgrade
@@ -32,10 +32,12 @@ __all__ = [
     "Token",
     "TokenRepository",
     "Vault",
+    "backup_postgresql",
     "backup_sqlite",
     "digest",
     "key_source",
     "open_database",
+    "restore_sqlite",
     "rotate",
     "upgrade",
 ]

@@ -5,15 +5,13 @@ Rows, ids and columns stay as they are; an old program can go on using the file.
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from meterbridge.errors import StoreError
+from meterbridge.store.backup import backup_sqlite
 
 REQUIRED = {
     "meters": [
@@ -71,31 +69,6 @@ def adopt(connection: sa.Connection, file: Path) -> Path:
             connection.execute(sa.text(f"ALTER TABLE {table} RENAME TO {table}_old"))
     _make_names_unique(connection)
     return backup
-
-
-def backup_sqlite(file: Path, now: datetime) -> Path:
-    """Copy a live SQLite database consistently to `<file>.backup-<timestamp>` beside it, unreadable for others.
-
-    Args:
-        file: the database.
-        now: time zone aware; goes into the name, in UTC.
-
-    Returns:
-        The copy.
-
-    Raises:
-        StoreError: it cannot be written, or a backup of that name exists.
-    """
-    target = file.with_name(f"{file.name}.backup-{now.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}")
-    try:
-        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
-        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(target)) as copy:
-            source.backup(copy)
-    except OSError as error:
-        raise StoreError(f"backup {target}: {error.strerror}") from None
-    except sqlite3.Error as error:
-        raise StoreError(f"backup {target}: {error}") from None
-    return target
 
 
 def _recognise(connection: sa.Connection, file: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -23,6 +24,9 @@ DRIVERS = {
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
 BUSY_TIMEOUT_MS = 10_000
+# A server behind a dead network must not hold up the service for the minutes that TCP takes to notice.
+CONNECT_TIMEOUT_S = 10.0
+STATEMENT_TIMEOUT_S = 60.0
 
 
 def database_url(text: str) -> URL:
@@ -63,9 +67,12 @@ def make_engine(url: URL, *, migrating: bool = False) -> AsyncEngine:
         _make_file(file)
     try:
         # Parameters hold passwords and tokens: never in an error's text.
-        engine = create_async_engine(url, hide_parameters=True)
+        engine = create_async_engine(url, hide_parameters=True, **({} if file is not None else _POSTGRESQL))
     except ModuleNotFoundError as error:
-        raise StoreError(f"{url.drivername} needs the Python package {error.name}, which is not installed") from None
+        raise StoreError(
+            f"{url.drivername} needs the Python package {error.name}, which is not installed: "
+            "pip install meterbridge[postgres]"
+        ) from None
     if file is not None:
         begin = "BEGIN IMMEDIATE" if migrating else "BEGIN"
         event.listen(engine.sync_engine, "connect", _configure_sqlite)
@@ -76,17 +83,35 @@ def make_engine(url: URL, *, migrating: bool = False) -> AsyncEngine:
 @contextmanager
 def store_errors(url: URL) -> Iterator[None]:
     """Turn what drivers and the operating system raise into one StoreError that names the database."""
-    name = str(sqlite_file(url) or url.render_as_string(hide_password=True))
+    name = database_name(url)
     try:
         yield
     except DBAPIError as error:
-        # First line only: PostgreSQL's DETAIL shows whole rows, with their secrets.
-        reason = str(error.orig).partition("\n")[0]
-        raise StoreError(f"database {name}: {reason}") from None
+        raise StoreError(f"database {name}: {_reason(error)}") from None
     except SQLAlchemyError as error:
         raise StoreError(f"database {name}: {str(error).partition(chr(10))[0]}") from None
+    except TimeoutError:
+        raise StoreError(f"database {name}: no answer in time") from None
     except OSError as error:
         raise StoreError(f"database {name}: {error.strerror or error}") from None
+
+
+def database_name(url: URL) -> str:
+    """What messages call a database: its file, or its URL without password and options."""
+    return str(sqlite_file(url) or url.set(query={}).render_as_string(hide_password=True))
+
+
+_POSTGRESQL: dict[str, Any] = {
+    # A connection is tried before it is used: one that died with the server's restart is made anew unnoticed.
+    "pool_pre_ping": True,
+    "connect_args": {"timeout": CONNECT_TIMEOUT_S, "command_timeout": STATEMENT_TIMEOUT_S},
+}
+
+
+def _reason(error: DBAPIError) -> str:
+    # First line only: PostgreSQL's DETAIL shows whole rows, with their secrets. Of asyncpg the words without the class.
+    driver = getattr(error.orig, "__cause__", None) or error.orig
+    return str(driver).partition("\n")[0]
 
 
 def _make_file(file: Path) -> None:

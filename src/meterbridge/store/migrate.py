@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.errors import StoreError
 from meterbridge.store.adoption import adopt
-from meterbridge.store.engine import database_url, make_engine, sqlite_file, store_errors
+from meterbridge.store.engine import database_name, database_url, make_engine, sqlite_file, store_errors
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any constant serves, as long as every version of this program uses the same.
@@ -68,14 +68,20 @@ def _upgrade(connection: sa.Connection, url: URL) -> Path | None:
     for revision in current:
         if revision not in known:
             raise StoreError(
-                f"database {sqlite_file(url) or url.database}: its schema {revision} is newer than this program; "
+                f"database {database_name(url)}: its schema {revision} is newer than this program; "
                 "install the newer program or restore a backup"
             )
     backup = None
     file = sqlite_file(url)
     # A database taken back to its beginning keeps an empty version table: it is new, not old.
     unversioned = not current and set(sa.inspect(connection).get_table_names()) - {"alembic_version"}
-    if unversioned and file is not None:
+    if unversioned:
+        if file is None:
+            # Somebody else's: our tables beside theirs, or with names of theirs, would harm both.
+            raise StoreError(
+                f"database {database_name(url)}: it holds other tables ({', '.join(sorted(unversioned)[:5])}); "
+                "give Meterbridge a database of its own"
+            )
         backup = adopt(connection, file)
     command.upgrade(config, "head")
     return backup

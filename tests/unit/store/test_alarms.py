@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.model import Meter, MeterId
 from meterbridge.store import AlarmOutcome, AlarmRepository, MeterRepository, Raise, Resolve, Severity
+from tests.unit.store.conftest import Sql
 
 HOUR = 3_600_000
 
@@ -18,7 +15,7 @@ async def meter(repository: MeterRepository) -> MeterId:
     return (await repository.add(Meter(MeterId(0), "Main", "127.0.0.1"))).id
 
 
-async def test_one_open_row_for_each_meter_and_type(engine: AsyncEngine, meter: MeterId, file: Path) -> None:
+async def test_one_open_row_for_each_meter_and_type(engine: AsyncEngine, meter: MeterId, sql: Sql) -> None:
     repository = AlarmRepository(engine)
     lost = Raise(meter, "connection_loss", Severity.CRITICAL, "gone", 1000)
     outcomes = await repository.apply(
@@ -40,9 +37,7 @@ async def test_one_open_row_for_each_meter_and_type(engine: AsyncEngine, meter: 
         ("connection_loss", "still gone", "warning", 1000),
         ("hdlc_error", "noise", "warning", 2000),
     ]
-    with closing(sqlite3.connect(file)) as connection:
-        typed = connection.execute("SELECT * FROM alarms WHERE resolved_at IS NULL").fetchall()
-    assert len(typed) == 2
+    assert len(await sql("SELECT * FROM alarms WHERE resolved_at IS NULL")) == 2
     assert await repository.apply([Resolve(meter, "connection_loss", 5000), lost]) == [
         AlarmOutcome.RESOLVED,
         AlarmOutcome.OPENED,

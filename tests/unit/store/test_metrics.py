@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
@@ -11,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from meterbridge.errors import StoreError
 from meterbridge.model import Meter, MeterId
 from meterbridge.store import Diagnostic, MeterMetrics, MeterRepository, MetricsRepository, NetworkMetrics
+from tests.unit.store.conftest import Sql
 
 NOW = 1_762_857_000_123
 
@@ -20,7 +19,7 @@ async def meter(repository: MeterRepository) -> MeterId:
     return (await repository.add(Meter(MeterId(0), "Main", "127.0.0.1"))).id
 
 
-async def test_an_interval_is_one_transaction_and_reads_back(engine: AsyncEngine, meter: MeterId, file: Path) -> None:
+async def test_an_interval_is_one_transaction_and_reads_back(engine: AsyncEngine, meter: MeterId, sql: Sql) -> None:
     repository = MetricsRepository(engine)
     commits = 0
 
@@ -39,9 +38,9 @@ async def test_an_interval_is_one_transaction_and_reads_back(engine: AsyncEngine
     assert await repository.network_metrics(0, NOW + 1, meter) == [ping]
     assert await repository.diagnostics(0, NOW + 1) == [event]
     assert await repository.meter_metrics(0, NOW) == []
-    with closing(sqlite3.connect(file)) as connection:
-        [typed] = connection.execute("SELECT * FROM meter_metrics ORDER BY timestamp DESC LIMIT 10").fetchall()
-    assert typed == ("2025-11-11 10:30:00.123Z", meter, 99.5, 100.0, 12.5, 1, 3)
+    [(when, *typed)] = await sql("SELECT * FROM meter_metrics ORDER BY timestamp DESC LIMIT 10")
+    assert when in ("2025-11-11 10:30:00.123Z", datetime(2025, 11, 11, 10, 30, 0, 123_000, UTC))
+    assert typed == [meter, 99.5, 100.0, 12.5, 1, 3]
 
 
 async def test_retention(engine: AsyncEngine, meter: MeterId) -> None:

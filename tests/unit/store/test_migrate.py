@@ -1,4 +1,4 @@
-"""Creating, upgrading and adopting a database, and every way it can be unusable."""
+"""Creating, upgrading and adopting a SQLite file, and every way it can be unusable."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 
 from meterbridge.errors import StoreError
 from meterbridge.store import MeterRepository, open_database, upgrade
-from meterbridge.store.engine import database_url, make_engine
-from meterbridge.store.migrate import MIGRATIONS
+from tests.unit.store.downgrade import downgrade
 
 OLD = """
 CREATE TABLE meters (
@@ -41,6 +37,11 @@ INSERT INTO meter_metrics VALUES (1, '2025-11-11 10:30:00.000000', 3, 85.0, 75.0
 INSERT INTO alarms VALUES (1, 3, 'hdlc_error', 'warning', 'bad frames', '2025-11-11 10:30:00', NULL);
 INSERT INTO network_metrics VALUES (1, 3, 12.5);
 """
+
+
+@pytest.fixture
+def url(sqlite_url: str) -> str:
+    return sqlite_url
 
 
 def make(file: Path, script: str) -> None:
@@ -89,20 +90,10 @@ async def test_a_url_without_driver_is_completed(file: Path) -> None:
 
 async def test_migrations_go_down_and_up_again(url: str, file: Path) -> None:
     await upgrade(url)
-    engine = make_engine(database_url(url), migrating=True)
-
-    def down(connection: sa.Connection, revision: str) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = connection
-        command.downgrade(config, revision)
-
     for revision in ("0001", "base"):
-        async with engine.begin() as connection:
-            await connection.run_sync(down, revision)
+        await downgrade(url, revision)
         if revision == "0001":
             assert "model" not in {row[1] for row in rows(file, "PRAGMA table_info(meters)")}
-    await engine.dispose()
     assert rows(file, "SELECT name FROM sqlite_master WHERE name = 'meters'") == []
     await upgrade(url)
     assert rows(file, "SELECT COUNT(*) FROM meters") == [(0,)]

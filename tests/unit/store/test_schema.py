@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import subprocess
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.schema import CreateTable
 
 from meterbridge.store.schema import Instant, metadata, meter_metrics, meters
+from tests.unit.store.conftest import Sql
 
 SQLITE: Dialect = make_url("sqlite://").get_dialect()()
 POSTGRESQL: Dialect = make_url("postgresql+asyncpg://").get_dialect()()
@@ -64,11 +63,15 @@ SPECIFIED = {
 
 @pytest.mark.parametrize("table", SPECIFIED)
 async def test_specified_columns_come_first_with_their_names_and_lengths(
-    engine: AsyncEngine, file: Path, table: str
+    url: str, engine: AsyncEngine, sql: Sql, table: str
 ) -> None:
-    with closing(sqlite3.connect(file)) as connection:
-        columns = {row[1]: row[2] for row in connection.execute(f"PRAGMA table_info({table})")}
-    assert list(columns.items())[: len(SPECIFIED[table])] == list(SPECIFIED[table].items())
+    if url.startswith("sqlite"):
+        columns = {row[1]: row[2] for row in await sql(f"PRAGMA table_info({table})")}
+        assert list(columns.items())[: len(SPECIFIED[table])] == list(SPECIFIED[table].items())
+    else:
+        query = f"SELECT column_name FROM information_schema.columns WHERE table_name = '{table}'"
+        named = [row[0] for row in await sql(f"{query} ORDER BY ordinal_position")]
+        assert named[: len(SPECIFIED[table])] == list(SPECIFIED[table])
 
 
 async def test_migrations_leave_what_the_schema_declares(engine: AsyncEngine) -> None:
@@ -80,6 +83,7 @@ async def test_migrations_leave_what_the_schema_declares(engine: AsyncEngine) ->
         assert await connection.run_sync(differences) == []
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_sqlite_is_in_wal_mode_with_foreign_keys_and_a_busy_timeout(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         assert await connection.scalar(sa.text("PRAGMA journal_mode")) == "wal"
@@ -87,6 +91,7 @@ async def test_sqlite_is_in_wal_mode_with_foreign_keys_and_a_busy_timeout(engine
         assert await connection.scalar(sa.text("PRAGMA busy_timeout")) == 10_000
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="needs the sqlite3 command")
 async def test_the_commands_operators_type_read_well(engine: AsyncEngine, file: Path) -> None:
     async with engine.begin() as connection:

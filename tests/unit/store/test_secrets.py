@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from contextlib import closing
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from meterbridge.errors import ConfigurationError
 from meterbridge.model import Meter, MeterId
 from meterbridge.store import KeySource, MeterRepository, Vault, key_source, rotate
 from meterbridge.store.secrets import is_encrypted
+from tests.unit.store.conftest import Sql
 
 METER = Meter(MeterId(0), "Main", "192.0.2.10", password="pa55-w0rd", tb_token="t0ken-of-it")
 
@@ -36,9 +36,8 @@ def meters(engine: AsyncEngine, vault: Vault) -> MeterRepository:
     return MeterRepository(engine, vault)
 
 
-def stored(file: Path) -> tuple[str, str | None]:
-    with closing(sqlite3.connect(file)) as connection:
-        password, token = connection.execute("SELECT password, tb_token FROM meters").fetchone()
+async def stored(sql: Sql) -> tuple[str, str | None]:
+    [(password, token)] = await sql("SELECT password, tb_token FROM meters")
     return password, token
 
 
@@ -48,10 +47,6 @@ def lose(keys: Path) -> None:
 
 def content(keys: Path) -> str:
     return keys.read_text()
-
-
-def octets_of(folder: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in folder.rglob("*") if file.is_file())
 
 
 @given(st.text(max_size=100))
@@ -129,14 +124,14 @@ def test_a_systemd_credential_goes_before_the_file_and_is_never_written(tmp_path
 
 
 async def test_the_database_holds_no_secret_and_gives_it_back(
-    file: Path, engine: AsyncEngine, meters: MeterRepository
+    octets: Callable[[], bytes], engine: AsyncEngine, meters: MeterRepository
 ) -> None:
     meter = await meters.add(METER)
     assert await meters.get(meter.id) == meter
     await meters.update(replace(meter, password="an0ther-one"))
     assert (await meters.get(meter.id)).password == "an0ther-one"
     await engine.dispose()
-    everything = octets_of(file.parent)
+    everything = octets()
     for secret in (b"pa55-w0rd", b"an0ther-one", b"t0ken-of-it"):
         assert secret not in everything
 
@@ -153,31 +148,31 @@ async def test_without_a_key_a_meter_is_a_problem_and_the_others_go_on(
 
 
 async def test_what_was_typed_in_by_hand_is_encrypted_once(
-    file: Path, engine: AsyncEngine, meters: MeterRepository
+    sql: Sql, engine: AsyncEngine, meters: MeterRepository
 ) -> None:
     await MeterRepository(engine).add(METER)
-    assert stored(file) == ("pa55-w0rd", "t0ken-of-it")
+    assert await stored(sql) == ("pa55-w0rd", "t0ken-of-it")
     assert await meters.seal() == 2
     assert await meters.seal() == 0
-    assert all(text is not None and is_encrypted(text) for text in stored(file))
+    assert all(text is not None and is_encrypted(text) for text in await stored(sql))
     [meter] = await meters.list_meters()
     assert (meter.password, meter.tb_token) == (METER.password, METER.tb_token)
 
 
-async def test_no_password_and_no_token_stay_none(file: Path, meters: MeterRepository) -> None:
+async def test_no_password_and_no_token_stay_none(sql: Sql, meters: MeterRepository) -> None:
     await meters.add(replace(METER, password="", tb_token=None))
-    assert stored(file) == ("", None)
+    assert await stored(sql) == ("", None)
     assert await meters.seal() == 0
 
 
 async def test_rotation_leaves_one_new_key_and_a_running_service_goes_on(
-    file: Path, meters: MeterRepository, vault: Vault, keys: Path
+    sql: Sql, meters: MeterRepository, vault: Vault, keys: Path
 ) -> None:
     meter = await meters.add(METER)
-    before, old_key = stored(file), content(keys)
+    before, old_key = await stored(sql), content(keys)
     elsewhere = Vault(KeySource(keys, writable=True))
     assert await rotate(elsewhere, MeterRepository(meters._engine, elsewhere)) == 2
-    assert set(before) & set(stored(file)) == set()
+    assert set(before) & set(await stored(sql)) == set()
     assert (content(keys).count("="), content(keys) == old_key) == (1, False)
     assert await meters.get(meter.id) == meter
     with pytest.raises(ConfigurationError, match="does not hold"):

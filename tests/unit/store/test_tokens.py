@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -11,7 +11,9 @@ from meterbridge.errors import ConfigurationError
 from meterbridge.store import Role, Token, TokenRepository, digest
 
 
-async def test_a_token_is_found_by_what_is_shown_and_kept_nowhere(engine: AsyncEngine, file: Path) -> None:
+async def test_a_token_is_found_by_what_is_shown_and_kept_nowhere(
+    engine: AsyncEngine, octets: Callable[[], bytes]
+) -> None:
     tokens = TokenRepository(engine)
     viewer = await tokens.create("wall display", Role.VIEWER, 7)
     operator = await tokens.create("ann", Role.OPERATOR, 8)
@@ -20,7 +22,7 @@ async def test_a_token_is_found_by_what_is_shown_and_kept_nowhere(engine: AsyncE
     assert known[digest(operator)] == Token("ann", Role.OPERATOR, 8)
     assert await tokens.tokens() == [Token("ann", Role.OPERATOR, 8), Token("wall display", Role.VIEWER, 7)]
     await engine.dispose()
-    everything = b"".join(path.read_bytes() for path in file.parent.iterdir())
+    everything = octets()
     assert viewer.encode() not in everything
     assert operator.encode() not in everything
 

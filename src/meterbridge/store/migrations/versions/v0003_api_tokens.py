@@ -18,12 +18,12 @@ def upgrade() -> None:
         "api_tokens",
         sa.Column("id", sa.Integer, primary_key=True),
         sa.Column("name", sa.String(100), nullable=False, unique=True),
-        sa.Column("role", sa.String(20), nullable=False),
-        sa.Column("digest", sa.String(64), nullable=False, unique=True),
+        sa.Column("role", sa.String(20), nullable=False, comment="viewer or operator"),
+        sa.Column("digest", sa.String(64), nullable=False, unique=True, comment="SHA-256 of the token, hex"),
         sa.Column("created_at", instant, nullable=False),
     )
-    op.add_column("alarms", sa.Column("acknowledged_at", instant))
-    op.add_column("alarms", sa.Column("acknowledged_by", sa.String(100)))
+    op.add_column("alarms", sa.Column("acknowledged_at", instant, comment="when a person had seen it"))
+    op.add_column("alarms", sa.Column("acknowledged_by", sa.String(100), comment="name of that person's token"))
 
 
 def downgrade() -> None:

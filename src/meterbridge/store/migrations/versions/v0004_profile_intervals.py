@@ -16,8 +16,8 @@ def upgrade() -> None:
     op.create_table(
         "profile_intervals",
         sa.Column("meter_id", sa.Integer, sa.ForeignKey("meters.id", ondelete="CASCADE"), primary_key=True),
-        sa.Column("begins", sa.BigInteger, primary_key=True),
-        sa.Column("ends", sa.BigInteger, nullable=False),
+        sa.Column("begins", sa.BigInteger, primary_key=True, comment="Unix milliseconds, included"),
+        sa.Column("ends", sa.BigInteger, nullable=False, comment="Unix milliseconds, not included"),
     )
 
 
