@@ -30,10 +30,15 @@ class Recorder:
         self.cut_after: int | None = None
         self.refuse: Callable[[str], int] = lambda topic: 0
         self.chokes_on: Callable[[bytes], bool] = lambda payload: False
+        # As ThingsBoard does: of two connections under one user name the later one lives.
+        self.one_each = False
+        # MQTT 5: whether the one thrown out is told why.
+        self.says_why = False
         self.connections = 0
         self.closures = 0
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
+        self._owners: dict[str, tuple[asyncio.StreamWriter, int]] = {}
 
     async def start(self) -> None:
         """Listen."""
@@ -100,6 +105,8 @@ class Recorder:
                     writer.write(self.greeting)
                     continue
                 version, sender = body[6], _user(body)
+                self._throw_out(sender)
+                self._owners[sender] = (writer, version)
                 writer.write(b"\x20\x02\x00\x00" if version == 4 else b"\x20\x03\x00\x00\x00")
             elif kind == 3:
                 self._publish(head, body, version, sender, writer)
@@ -111,6 +118,13 @@ class Recorder:
                 writer.write(_packet(0xB0, body[:2] + (none + b"\x00" * count if version == 5 else b"")))
             elif kind == 12:
                 writer.write(b"\xd0\x00")
+
+    def _throw_out(self, sender: str) -> None:
+        if self.one_each and sender in self._owners:
+            before, version = self._owners[sender]
+            if self.says_why and version == 5:
+                before.write(b"\xe0\x02\x8e\x00")
+            before.close()
 
     def _publish(self, head: int, body: bytes, version: int, sender: str, writer: asyncio.StreamWriter) -> None:
         qos = head >> 1 & 3

@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from meterbridge.delivery import (
     BrokerRoute,
@@ -211,5 +213,36 @@ async def test_while_the_disk_refuses_readings_are_published_from_memory(tmp_pat
         it.put(route, "m1", 1001)
         await it.drained()
         assert not it.outbox.stats().failing
-        assert it.outbox.stats().dropped == {}
+        assert it.outbox.stats().losses == {}
     assert recorder.readings() == {f"m{m}": [*range(m, 300, 5), *([1001] if m == 1 else [])] for m in range(5)}
+
+
+@pytest.mark.parametrize(("version", "says_why"), [(4, False), (5, True)])
+async def test_another_client_with_the_same_token_is_told_and_not_thrown_out_endlessly(
+    tmp_path: Path, recorder: Recorder, version: int, says_why: bool
+) -> None:
+    recorder.one_each, recorder.says_why = True, says_why
+    thief = mqtt.Client(CallbackAPIVersion.VERSION2, "thief")
+    thief.username_pw_set("GW_TOKEN")
+    thief.reconnect_delay_set(0.1, 0.1)  # type: ignore[arg-type]
+    route = gateway(recorder, version)
+    async with rig(tmp_path, route, limits=replace(FAST, backoff_max_s=60.0)) as it:
+        it.put(route, "m1", 1)
+        await it.drained()
+        thief.connect_async("127.0.0.1", recorder.port)
+        thief.loop_start()
+        try:
+            await until(lambda: it.publisher.stats()[0].contested, 30)
+            sent = 1
+            while it.publisher.stats()[0].contested < 8:
+                sent += 1
+                it.put(route, "m1", sent)
+                await asyncio.sleep(0.02)
+            # It comes back at once each time, and we ever later: a bound of 0.02 s, doubled again and again.
+            assert recorder.connections < 40
+        finally:
+            await asyncio.to_thread(thief.loop_stop)
+            thief.disconnect()
+        await it.drained()
+        assert it.outbox.stats().quarantined == 0
+    assert recorder.readings() == {"m1": list(range(1, sent + 1))}

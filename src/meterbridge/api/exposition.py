@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from meterbridge.delivery import PublisherStats
 from meterbridge.fleet import RunState
 from meterbridge.service import Service
 
@@ -65,11 +67,45 @@ def _metrics(service: Service) -> Iterator[Metric]:
     yield GaugeMetricFamily("meterbridge_outbox_octets", "Their payload, octets.", outbox.octets)
     yield GaugeMetricFamily("meterbridge_outbox_quarantined", "Messages put aside.", outbox.quarantined)
     yield GaugeMetricFamily("meterbridge_outbox_failing", "1 while the disk refuses messages.", float(outbox.failing))
-    yield CounterMetricFamily("meterbridge_outbox_dropped", "Messages given up.", sum(outbox.dropped.values()))
-    routes = service.route_stats()
-    connected = GaugeMetricFamily("meterbridge_route_connected", "1 while the server answers.", labels=["route"])
-    acknowledged = CounterMetricFamily("meterbridge_route_acknowledged", "Messages with PUBACK.", labels=["route"])
+    dropped = CounterMetricFamily(
+        "meterbridge_outbox_dropped", "Messages given up since the outbox was begun.", labels=["meter"]
+    )
+    for meter, loss in outbox.losses.items():
+        dropped.add_metric([str(meter)], loss.rows)
+    yield dropped
+    yield from _routes(service.route_stats(), time.time())
+
+
+_ROUTE_COUNTERS = {
+    "published": "Messages sent, those sent again included.",
+    "acknowledged": "Messages with PUBACK.",
+    "refused": "PUBACKs that said no.",
+    "quarantined": "Messages put aside because the server does not take them.",
+    "resent": "Messages sent again after a connection was lost.",
+    "reconnects": "Connections after the first.",
+}
+
+
+def _routes(routes: Iterable[PublisherStats], now: float) -> Iterator[Metric]:
+    counters = {
+        name: CounterMetricFamily(f"meterbridge_route_{name}", text, labels=["route"])
+        for name, text in _ROUTE_COUNTERS.items()
+    }
+    gauges = {
+        name: GaugeMetricFamily(f"meterbridge_route_{name}", text, labels=["route"])
+        for name, text in (
+            ("connected", "1 while the server answers."),
+            ("unacknowledged", "MQTT messages on their way, without PUBACK."),
+            ("oldest_seconds", "Age of the oldest message waiting on disk, 0 where none waits."),
+            ("contested", "How often in a row another client seems to have taken the connection away."),
+        )
+    }
     for route in routes:
-        connected.add_metric([route.route], float(route.connected))
-        acknowledged.add_metric([route.route], route.acknowledged)
-    yield from (connected, acknowledged)
+        for name, family in counters.items():
+            family.add_metric([route.route], getattr(route, name))
+        gauges["connected"].add_metric([route.route], float(route.connected))
+        gauges["unacknowledged"].add_metric([route.route], route.unacknowledged)
+        age = 0.0 if route.oldest_at is None else max(0.0, now - route.oldest_at / 1000)
+        gauges["oldest_seconds"].add_metric([route.route], round(age, 3))
+        gauges["contested"].add_metric([route.route], route.contested)
+    yield from (*gauges.values(), *counters.values())

@@ -50,20 +50,10 @@ def system_routes(service: Service, hub: EventHub) -> APIRouter:
             "pending": stats.pending,
             "committed": stats.committed,
             "quarantined": stats.quarantined,
-            "dropped": sum(stats.dropped.values()),
+            "dropped": sum(loss.rows for loss in stats.losses.values()),
+            "losses": [{"meter": meter, **loss._asdict()} for meter, loss in stats.losses.items()],
             "failing": stats.failing,
-            "routes": [
-                {
-                    "route": route.route,
-                    "connected": route.connected,
-                    "reason": route.reason,
-                    "published": route.published,
-                    "acknowledged": route.acknowledged,
-                    "unacknowledged": route.unacknowledged,
-                    "reconnects": route.reconnects,
-                }
-                for route in service.route_stats()
-            ],
+            "routes": [asdict(route) for route in service.route_stats()],
         }
 
     @routes.get("/api/alarms", summary="Open alarms, or all of a window")

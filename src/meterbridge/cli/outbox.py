@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from meterbridge.cli.backend import running_service
 from meterbridge.delivery import inspection
-from meterbridge.errors import ConfigurationError
-from meterbridge.settings import load_settings
+from meterbridge.delivery.inspection import RouteSummary
+from meterbridge.errors import ConfigurationError, MeterbridgeError
+from meterbridge.settings import OutboxSettings, Settings, load_settings
 
 app = typer.Typer(
     name="outbox",
@@ -27,54 +30,106 @@ app = typer.Typer(
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; ./meterbridge.toml unless given.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 IdsArgument = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Ids that `list` shows.")]
+# What only the running service knows of a route.
+_LIVE = (
+    "connected",
+    "reason",
+    "published",
+    "acknowledged",
+    "unacknowledged",
+    "refused",
+    "resent",
+    "reconnects",
+    "contested",
+)
 AllOption = Annotated[bool, typer.Option("--all", help="All that is in quarantine.")]
 
 
 @app.command()
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Rows that wait, by route, and how many are in quarantine."""
-    settings = load_settings(config).outbox
-    found = inspection.summary(settings.path)
-    now = time.time()
+    """Rows that wait, by route, what is in quarantine and what was given up; its connections where the service runs."""
+    settings = load_settings(config)
+    found = inspection.summary(settings.outbox.path)
+    routes = {route.route: _waiting(route, time.time()) for route in found.routes}
+    connections = _connections(settings)
+    for live in connections or ():
+        row = routes.setdefault(live["route"], _waiting(RouteSummary(live["route"], 0, 0, None, 0), 0.0))
+        row.update({key: live[key] for key in _LIVE})
     if as_json:
-        routes = [
-            {
-                "route": route.route,
-                "rows": route.rows,
-                "octets": route.octets,
-                "oldest_s": round(now - route.oldest_at / 1000, 1),
-            }
-            for route in found.routes
-        ]
-        aside = [str(path) for path in found.set_aside]
-        typer.echo(
-            json.dumps(
-                {
-                    "path": str(settings.path),
-                    "rows": sum(route.rows for route in found.routes),
-                    "octets": sum(route.octets for route in found.routes),
-                    "max_rows": settings.max_rows,
-                    "max_octets": settings.max_octets,
-                    "max_age_days": settings.max_age_days,
-                    "routes": routes,
-                    "quarantined": found.quarantined,
-                    "retrying": found.claimed,
-                    "set_aside": aside,
-                }
-            )
-        )
+        typer.echo(json.dumps(_as_json(settings.outbox, found, list(routes.values()))))
         return
-    table = Table("route", "rows", "octets", "oldest")
-    for column in table.columns[1:3]:
-        column.justify = "right"
-    for route in found.routes:
-        table.add_row(Text(route.route), str(route.rows), str(route.octets), _age(now - route.oldest_at / 1000))
     console = Console()
-    console.print(table if found.routes else "Nothing waits.", highlight=False)
+    console.print(
+        _table(routes.values(), live=connections is not None) if routes else "Nothing waits.", highlight=False
+    )
     retrying = f", {found.claimed} of them about to be sent again" if found.claimed else ""
     console.print(f"{found.quarantined} in quarantine{retrying}.", highlight=False)
+    for meter, loss in found.losses.items():
+        console.print(
+            f"meter {meter}: {loss.rows} readings given up, the oldest of {_time(loss.since)}, the last at"
+            f" {_time(loss.at)} UTC",
+            highlight=False,
+        )
     for path in found.set_aside:
         console.print(f"damaged file set aside: {path}", highlight=False, markup=False)
+
+
+def _connections(settings: Settings) -> list[dict[str, Any]] | None:
+    """What a running service knows of its routes; None where none runs, or none that answers us."""
+    try:
+        service = running_service(settings)
+        if service is None:
+            return None
+        routes: list[dict[str, Any]] = service.ask("GET", "/api/system/outbox")["routes"]
+    except MeterbridgeError as error:
+        typer.echo(f"meterbridge: {error}", err=True)
+        return None
+    return routes
+
+
+def _waiting(route: RouteSummary, now: float) -> dict[str, Any]:
+    age = None if route.oldest_at is None else round(now - route.oldest_at / 1000, 1)
+    return {
+        "route": route.route,
+        "rows": route.rows,
+        "octets": route.octets,
+        "oldest_s": age,
+        "quarantined": route.quarantined,
+    }
+
+
+def _as_json(settings: OutboxSettings, found: inspection.Summary, routes: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "path": str(settings.path),
+        "rows": sum(route["rows"] for route in routes),
+        "octets": sum(route["octets"] for route in routes),
+        "max_rows": settings.max_rows,
+        "max_octets": settings.max_octets,
+        "max_age_days": settings.max_age_days,
+        "routes": routes,
+        "quarantined": found.quarantined,
+        "retrying": found.claimed,
+        "given_up": [{"meter": meter, **loss._asdict()} for meter, loss in found.losses.items()],
+        "set_aside": [str(path) for path in found.set_aside],
+    }
+
+
+def _table(routes: Iterable[dict[str, Any]], *, live: bool) -> Table:
+    table = Table(
+        "route", "rows", "octets", "oldest", "quarantined", *(("connection", "unacknowledged") if live else ())
+    )
+    for column in table.columns[1:]:
+        column.justify = "left" if column.header == "connection" else "right"
+    for route in routes:
+        oldest = "" if route["oldest_s"] is None else _age(route["oldest_s"])
+        cells: list[str | Text] = [str(route["rows"]), str(route["octets"]), oldest, str(route["quarantined"])]
+        if live:
+            up = route.get("connected")
+            state = "none" if up is None else "up" if up else f"down: {route['reason']}" if route["reason"] else "down"
+            contested = ", contested" if route.get("contested") else ""
+            cells += [Text(state + contested), str(route.get("unacknowledged", ""))]
+        table.add_row(Text(route["route"]), *cells)
+    return table
 
 
 @app.command("list")

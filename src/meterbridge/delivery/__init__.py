@@ -15,8 +15,8 @@ from meterbridge.delivery.events import (
     StorageRecovered,
 )
 from meterbridge.delivery.line import LineLimits
-from meterbridge.delivery.outbox import Outbox, OutboxStats, Page, Ticket
-from meterbridge.delivery.outbox_file import Limits
+from meterbridge.delivery.outbox import Outbox, OutboxStats, Page
+from meterbridge.delivery.outbox_file import Limits, Loss, damaged_files
 from meterbridge.delivery.publisher import Publisher, PublisherStats
 from meterbridge.delivery.rehoming import rehome
 from meterbridge.delivery.routes import (
@@ -31,6 +31,7 @@ from meterbridge.delivery.routes import (
 )
 from meterbridge.delivery.row import Kind, Row
 from meterbridge.delivery.thingsboard_routes import DeviceRoute, GatewayRoute, device_route_name, gateway_route_name
+from meterbridge.delivery.ticket import Ticket
 
 __all__ = [
     "BrokerRoute",
@@ -46,6 +47,7 @@ __all__ = [
     "Limits",
     "LineLimits",
     "Listener",
+    "Loss",
     "Message",
     "Outbox",
     "OutboxStats",
@@ -65,6 +67,7 @@ __all__ = [
     "Unsendable",
     "broker_route_name",
     "check_device_name",
+    "damaged_files",
     "device_route_name",
     "gateway_route_name",
     "inspection",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -18,6 +18,7 @@ from meterbridge.delivery.events import (
     StorageRecovered,
 )
 from meterbridge.delivery.outbox import OutboxStats
+from meterbridge.delivery.outbox_file import Loss
 from meterbridge.delivery.publisher import PublisherStats
 from meterbridge.model import MeterId
 from meterbridge.store import Severity
@@ -28,6 +29,7 @@ OUTBOX_CORRUPT = "outbox_corrupt"
 QUARANTINED = "delivery_quarantined"
 ROUTE_DOWN = "route_down"
 BACKLOG = "delivery_backlog"
+CONTESTED = "route_contested"
 
 _CALM_S = 300.0
 
@@ -57,21 +59,36 @@ class DeliveryAlarms:
         self._backlog = backlog_s
         self._losses: dict[MeterId, tuple[int, int, float]] = {}
         self._down: dict[str, tuple[float, str, MeterId | None]] = {}
-        self._raised: set[tuple[MeterId | None, str]] = set()
+        self._raised: dict[tuple[MeterId | None, str], tuple[Severity, str] | None] = {}
         self._quarantined: dict[MeterId, int] = {}
-        self._aside: Path | None = None
+        self._aside: set[Path] = set()
 
-    def adopt(self, opened: Iterable[tuple[MeterId | None, str]], now: float) -> None:
-        """Take over what an earlier run left open: it ends as if this run had opened it; `now` in Unix seconds."""
+    def adopt(
+        self,
+        opened: Iterable[tuple[MeterId | None, str]],
+        now: float,
+        losses: Mapping[MeterId, Loss] | None = None,
+        aside: Iterable[Path] = (),
+    ) -> None:
+        """Take over what an earlier run left open: it ends as if this run had opened it.
+
+        Args:
+            opened: owner and type of each.
+            now: Unix seconds.
+            losses: what the outbox says was given up, by meter.
+            aside: damaged files that are still there.
+        """
+        self._aside.update(aside)
         for meter, type_ in opened:
             if type_ == OUTBOX_BOUND and meter is not None:
-                self._losses[meter] = (0, round(now * 1000), now)
+                loss = (losses or {}).get(meter)
+                self._losses[meter] = (0, round(now * 1000), now) if loss is None else (loss.rows, loss.since, now)
+            elif type_ == OUTBOX_CORRUPT and not self._aside:
+                self._resolve(meter, type_)
             elif type_ == QUARANTINED and meter is not None:
                 self._quarantined[meter] = 0
-            elif type_ == OUTBOX_DISK:
-                self._resolve(meter, type_)
-            elif type_ in (ROUTE_DOWN, BACKLOG):
-                self._raised.add((meter, type_))
+            elif type_ in (OUTBOX_DISK, ROUTE_DOWN, BACKLOG, CONTESTED):
+                self._raised[meter, type_] = None
 
     def happened(self, event: Event, now: float) -> None:
         """Take note of an event; `now` in Unix seconds."""
@@ -96,7 +113,7 @@ class DeliveryAlarms:
             case StorageRecovered():
                 self._resolve(None, OUTBOX_DISK)
             case SetAside(path, reason):
-                self._aside = Path(path)
+                self._aside.add(Path(path))
                 self._raise(
                     None,
                     OUTBOX_CORRUPT,
@@ -119,13 +136,22 @@ class DeliveryAlarms:
 
     def look(self, outbox: OutboxStats, routes: Iterable[PublisherStats], now: float) -> None:
         """Open and resolve what depends on time; now and then, `now` in Unix seconds."""
+        routes = list(routes)
+        for (meter, type_), told in self._raised.items():
+            # A meter that is paused or changed has all its alarms resolved: these go on.
+            if told is not None:
+                self._desk.raise_alarm(meter, type_, *told)
         for meter, (_, _, last) in list(self._losses.items()):
             if now - last >= _CALM_S:
                 del self._losses[meter]
                 self._resolve(meter, OUTBOX_BOUND)
-        if self._aside is not None and not self._aside.exists():
-            self._aside = None
-            self._resolve(None, OUTBOX_CORRUPT)
+        if self._aside:
+            self._aside = {path for path in self._aside if path.exists()}
+            if not self._aside:
+                self._resolve(None, OUTBOX_CORRUPT)
+        if not outbox.failing and self._raised.get((None, OUTBOX_DISK), ()) is None:
+            # Of an earlier run: this one writes.
+            self._resolve(None, OUTBOX_DISK)
         if outbox.quarantined == 0:
             for meter in self._quarantined:
                 self._resolve(meter, QUARANTINED)
@@ -149,6 +175,20 @@ class DeliveryAlarms:
             ],
         )
 
+        self._by_meter(
+            CONTESTED,
+            Severity.CRITICAL,
+            [
+                (
+                    route.meter,
+                    f"{route.route} was closed {route.contested} times in a row soon after connecting: another client"
+                    " seems to use the same token or client identifier; tried less and less often.",
+                )
+                for route in routes
+                if route.contested
+            ],
+        )
+
     def _by_meter(self, type_: str, severity: Severity, troubles: list[tuple[MeterId | None, str]]) -> None:
         messages: dict[MeterId | None, list[str]] = {}
         for meter, message in troubles:
@@ -160,11 +200,11 @@ class DeliveryAlarms:
                 self._resolve(meter, type_)
 
     def _raise(self, meter: MeterId | None, type_: str, severity: Severity, message: str) -> None:
-        self._raised.add((meter, type_))
+        self._raised[meter, type_] = (severity, message)
         self._desk.raise_alarm(meter, type_, severity, message)
 
     def _resolve(self, meter: MeterId | None, type_: str) -> None:
-        self._raised.discard((meter, type_))
+        self._raised.pop((meter, type_), None)
         self._desk.resolve(meter, type_)
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from meterbridge.delivery.outbox_file import SCHEMA
+from meterbridge.delivery.outbox_file import SCHEMA, Loss, damaged_files, read_losses
 from meterbridge.delivery.row import Row
 from meterbridge.errors import DeliveryError
+from meterbridge.model import MeterId
 
 _BUSY_S = 10.0
 
@@ -23,13 +24,15 @@ class RouteSummary:
         route: its name.
         rows: how many.
         octets: of payload.
-        oldest_at: when the oldest was put, Unix milliseconds.
+        oldest_at: when the oldest was put, Unix milliseconds; None where none waits.
+        quarantined: rows put aside.
     """
 
     route: str
     rows: int
     octets: int
-    oldest_at: int
+    oldest_at: int | None
+    quarantined: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +40,21 @@ class Summary:
     """What the file holds.
 
     Args:
-        routes: what waits, by route.
-        quarantined: rows put aside.
-        claimed: those of them that were freed by `retry` and that the service has not taken yet.
+        routes: what waits and what was put aside, by route.
+        claimed: rows that `retry` freed from quarantine and that the service has not taken yet.
+        losses: what was given up since the file was begun, by meter.
         set_aside: damaged files beside it.
     """
 
     routes: tuple[RouteSummary, ...]
-    quarantined: int
     claimed: int
+    losses: Mapping[MeterId, Loss]
     set_aside: tuple[Path, ...]
+
+    @property
+    def quarantined(self) -> int:
+        """Rows put aside, of all routes."""
+        return sum(route.quarantined for route in self.routes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +85,15 @@ def summary(path: Path) -> Summary:
     """
     with _opened(path) as db:
         routes = db.execute(
-            "SELECT route, count(*), sum(length(payload)), min(at) FROM outbox GROUP BY route ORDER BY route"
+            "SELECT route, sum(waits), sum(octets), min(at), sum(aside) FROM"
+            " (SELECT route, count(*) AS waits, sum(length(payload)) AS octets, min(at) AS at, 0 AS aside"
+            " FROM outbox GROUP BY route"
+            " UNION ALL SELECT route, 0, 0, NULL, count(*) FROM quarantine GROUP BY route)"
+            " GROUP BY route ORDER BY route"
         ).fetchall()
-        (quarantined,) = db.execute("SELECT count(*) FROM quarantine").fetchone()
         (claimed,) = db.execute("SELECT count(*) FROM quarantine WHERE id IN (SELECT id FROM retry)").fetchone()
-    aside = sorted(path.parent.glob(f"{path.name}.corrupt-*[0-9]"))
-    return Summary(tuple(RouteSummary(*row) for row in routes), quarantined, claimed, tuple(aside))
+        losses = read_losses(db)
+    return Summary(tuple(RouteSummary(*row) for row in routes), claimed, losses, tuple(damaged_files(path)))
 
 
 def listing(path: Path, *, quarantined: bool, meter: int | None, limit: int) -> list[Listed]:

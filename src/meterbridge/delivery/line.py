@@ -15,15 +15,17 @@ from enum import Enum
 from typing import Protocol
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.exception import MQTTException
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from meterbridge.delivery.contest import Contest
 from meterbridge.delivery.events import Connected, Disconnected, Event
 from meterbridge.delivery.lanes import Allowance, Lane
+from meterbridge.delivery.mqtt_client import UNLIMITED, abandon, closed_by_peer, new_client
 from meterbridge.delivery.outbox import Page
-from meterbridge.delivery.routes import Endpoint, Message, Route, Unsendable
+from meterbridge.delivery.routes import Message, Route, Unsendable
 from meterbridge.delivery.row import Row
 from meterbridge.delivery.suspicion import Suspicion
 from meterbridge.model import host_port
@@ -38,7 +40,8 @@ _FINAL_REFUSALS = (0x90, 0x99)
 _NO_REFUSAL = 0x97
 # MQTT 5, DISCONNECT: what a server says that closes for a message's sake. All others say nothing about a message.
 _CLOSED_FOR_MESSAGE = (0x80, 0x81, 0x82, 0x83, 0x90, 0x95, 0x99)
-_UNLIMITED = 65_535
+# MQTT 5, DISCONNECT: session taken over, by a client of the same identifier.
+_TAKEN_OVER = 0x8E
 # What paho raises on octets that are not MQTT.
 _GARBAGE = (ValueError, LookupError, TypeError, struct.error, MQTTException)
 
@@ -151,6 +154,8 @@ class Line:
         self._acknowledged: list[Row] = []
         self._lost: str | None = None
         self._blamable = False
+        self._orderly = self._taken_over = False
+        self._contest = Contest()
 
     @property
     def name(self) -> str:
@@ -161,6 +166,10 @@ class Line:
     def unacknowledged(self) -> int:
         """Messages sent and not yet acknowledged."""
         return len(self._inflight)
+
+    def contested(self, now: float) -> int:
+        """How often in a row another client has taken the connection away; 0 while nothing points to one."""
+        return self._contest.seen(now)
 
     @property
     def idle(self) -> bool:
@@ -226,12 +235,13 @@ class Line:
         # A new client each time: paho's own queue must not outlive the connection, the outbox is the store.
         endpoint = self._route.endpoint
         try:
-            client = _client(endpoint, self._limits.connect_timeout_s)
+            client = new_client(endpoint, self._limits.connect_timeout_s)
             client.on_connect = self._on_connect
             client.on_disconnect = self._on_disconnect
             client.on_publish = self._on_publish
             # With this callback paho leaves writing to `step`, which writes a window at a time.
             client.on_socket_register_write = lambda *_: None
+            client.on_socket_close = self._on_socket_close
             client.connect(endpoint.host, endpoint.port, endpoint.keepalive_s)
         except (OSError, ValueError) as error:
             return f"cannot connect to {host_port(endpoint.host, endpoint.port)}: {error}"
@@ -240,6 +250,7 @@ class Line:
     def opened(self, outcome: Client | str, now: float) -> None:
         """Take over what `open` gave."""
         self._now, self._lost, self._blamable = now, None, False
+        self._orderly = self._taken_over = False
         if isinstance(outcome, str):
             self._down(outcome)
             return
@@ -320,11 +331,12 @@ class Line:
             self._lost = f"connection refused: {reason}"
             return
         # MQTT 5 section 3.2.2.3.3: more than this without PUBACK is a protocol error.
-        receive_maximum = getattr(properties, "ReceiveMaximum", _UNLIMITED) if properties else _UNLIMITED
+        receive_maximum = getattr(properties, "ReceiveMaximum", UNLIMITED) if properties else UNLIMITED
         self._window = min(self._limits.window, receive_maximum)
         self.state = State.UP
         self.reason = ""
         self._suspicion.connected()
+        self._contest.up(self._now)
         self._rewind()
         self.counters.connects += 1
         self._listener(Connected(self.name, self._route.meter))
@@ -343,6 +355,11 @@ class Line:
         if self._lost is None:
             self._lost = f"connection closed: {reason}"
             self._blamable = not flags.is_disconnect_packet_from_server or reason.value in _CLOSED_FOR_MESSAGE
+
+            self._taken_over = reason.value == _TAKEN_OVER
+
+    def _on_socket_close(self, _client: Client, _data: object, connection: object) -> None:
+        self._orderly = closed_by_peer(connection)
 
     def _on_publish(self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: object) -> None:
         message, _sent = self._inflight.pop(mid)
@@ -369,6 +386,7 @@ class Line:
     def _blame(self, row: Row | None, reason: str) -> None:
         if row is not None:
             self._failures = 0
+            self._contest.reset()
             self._set_aside((row,), reason)
 
     def _set_aside(self, rows: Sequence[Row], reason: str) -> None:
@@ -466,6 +484,7 @@ class Line:
         if client is not None:
             abandon(client)
         unacknowledged = [message.rows for message, _ in self._inflight.values() if message.rows]
+        self._contend()
         if self._blamable and self.state is State.UP:
             self._blame(self._suspicion.closed(unacknowledged), f"the server closes the connection over it: {reason}")
         elif not reason.startswith("message refused"):
@@ -477,36 +496,16 @@ class Line:
         self._inflight.clear()
         self._greeted.clear()
         self._failures += 1
-        delay = full_jitter(self._failures, self._limits.backoff_first_s, self._limits.backoff_max_s, self._rng)
+        # PUBACKs between two losses do not count where another client comes back as fast as we do.
+        failures = max(self._failures, self._contest.times - 1)
+        delay = full_jitter(failures, self._limits.backoff_first_s, self._limits.backoff_max_s, self._rng)
         self._due = self._now + delay
         self._listener(Disconnected(self.name, reason, delay, self._route.meter))
 
-
-def _client(endpoint: Endpoint, connect_timeout_s: float) -> Client:
-    client = Client(
-        CallbackAPIVersion.VERSION2,
-        client_id=endpoint.client_id,
-        protocol=MQTTProtocolVersion(endpoint.version),
-        clean_session=True if endpoint.version == MQTTProtocolVersion.MQTTv311 else None,
-    )
-    client.connect_timeout = connect_timeout_s
-    client.max_inflight_messages_set(_UNLIMITED)
-    if endpoint.username is not None:
-        client.username_pw_set(endpoint.username, endpoint.password)
-    if endpoint.tls is not None:
-        tls = endpoint.tls
-        client.tls_set(
-            None if tls.ca is None else str(tls.ca),
-            None if tls.certificate is None else str(tls.certificate),
-            None if tls.key is None else str(tls.key),
-        )
-    return client
-
-
-def abandon(client: Client) -> None:
-    """Drop a connection without a word."""
-    client.on_disconnect = None
-    client.on_publish = None
-    connection = client.socket()
-    if connection is not None:
-        connection.close()
+    def _contend(self) -> None:
+        if self.state is not State.UP:
+            return
+        if self._taken_over or (self._blamable and self._orderly and not self._suspicion.stepping):
+            self._contest.closed(self._now, self._taken_over)
+        else:
+            self._contest.lost(self._now)

@@ -6,15 +6,16 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from meterbridge.delivery.events import Dropped, Event, Listener, Quarantined, SetAside, StorageFailed, StorageRecovered
-from meterbridge.delivery.outbox_file import Limits, OutboxFile, Reader, Removal, is_corrupt, open_file, set_aside
+from meterbridge.delivery.outbox_file import Limits, Loss, OutboxFile, Reader, Removal, is_corrupt, open_file, set_aside
 from meterbridge.delivery.row import Kind, Row
+from meterbridge.delivery.ticket import Batch, Ticket, resolve
 from meterbridge.errors import DeliveryError
 from meterbridge.model import MeterId
 
@@ -34,7 +35,7 @@ class OutboxStats:
         pending: rows in memory, not yet on disk.
         committed: rows put on disk since it was opened.
         quarantined: rows put aside.
-        dropped: rows given up since it was opened, by meter.
+        losses: what was given up since the file was begun, by meter.
         failing: whether the disk refuses to take rows.
     """
 
@@ -43,34 +44,8 @@ class OutboxStats:
     pending: int
     committed: int
     quarantined: int
-    dropped: Mapping[MeterId, int]
+    losses: Mapping[MeterId, Loss]
     failing: bool
-
-
-class Ticket:
-    """Shared by the rows of one group commit. Await it for True (on disk) or False (given up)."""
-
-    __slots__ = ("_future",)
-
-    def __init__(self, future: asyncio.Future[bool]) -> None:
-        self._future = future
-
-    def done(self) -> bool:
-        """Whether the outcome is known."""
-        return self._future.done()
-
-    def __await__(self) -> Generator[None, None, bool]:
-        # Shielded: one worker that is cancelled must not cancel the ticket of all others.
-        return asyncio.shield(self._future).__await__()
-
-    def add_done_callback(self, callback: Callable[[bool], None]) -> None:
-        """Call back on the event loop with the outcome, without a task that waits for it."""
-        self._future.add_done_callback(lambda future: callback(future.result()))
-
-    def resolve(self, committed: bool) -> None:
-        """State the outcome; on the event loop only."""
-        if not self._future.done():
-            self._future.set_result(committed)
 
 
 class Page(NamedTuple):
@@ -87,15 +62,12 @@ class Page(NamedTuple):
     complete: bool
 
 
-@dataclass(slots=True)
-class _Batch:
-    ticket: Ticket
-    puts: list[Row] = field(default_factory=list)
-
-
-def _resolve(batches: list[_Batch], committed: bool) -> None:
-    for batch in batches:
-        batch.ticket.resolve(committed)
+def _together(known: Mapping[MeterId, Loss], more: Iterable[Dropped], now_ms: int) -> dict[MeterId, Loss]:
+    losses = dict(known)
+    for lost in more:
+        rows, since, _ = losses.get(lost.meter, Loss(0, lost.since, now_ms))
+        losses[lost.meter] = Loss(rows + lost.rows, min(since, lost.since), now_ms)
+    return losses
 
 
 def _is_utf8(text: str) -> bool:
@@ -130,7 +102,7 @@ class Outbox:
         self._clock_ms = clock_ms
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
-        self._batches: deque[_Batch] = deque()
+        self._batches: deque[Batch] = deque()
         self._removals: list[Removal] = []
         # Acknowledged or refused, and still on disk until the next commit: not to be shown again.
         self._gone: set[int] = set()
@@ -140,14 +112,15 @@ class Outbox:
         self._pending = 0
         self._in_hand = 0
         self._committed = 0
-        self._dropped: Counter[MeterId] = Counter()
+        # Given up in memory, and not yet written down.
+        self._given_up: list[Dropped] = []
         self._closing = False
         self._failing = False
         self._suspect: str | None = None
         self._wakers: dict[str, Callable[[], None]] = {}
         self._reading = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
-        self._committing: list[_Batch] = []
+        self._committing: list[Batch] = []
         self._batch_rows = max(1, min(_BATCH_ROWS, limits.memory_rows // 10))
 
     @classmethod
@@ -208,7 +181,7 @@ class Outbox:
             row = Row(self._next_id, meter, route, kind.value, device, ts, payload, now)
             self._next_id += 1
             if not self._batches or len(self._batches[-1].puts) >= self._batch_rows:
-                self._batches.append(_Batch(Ticket(self._loop.create_future())))
+                self._batches.append(Batch(Ticket(self._loop.create_future())))
                 self._changed.notify()
             batch = self._batches[-1]
             batch.puts.append(row)
@@ -322,7 +295,7 @@ class Outbox:
                 pending=self._pending,
                 committed=self._committed,
                 quarantined=self._file.quarantined,
-                dropped=dict(self._dropped),
+                losses=_together(self._file.losses, self._given_up, self._clock_ms()),
                 failing=self._failing,
             )
 
@@ -358,15 +331,15 @@ class Outbox:
         self._pending -= len(batch.puts)
         self._give_up([batch])
 
-    def _give_up(self, batches: list[_Batch]) -> None:
+    def _give_up(self, batches: list[Batch]) -> None:
         losses: dict[MeterId, Dropped] = {}
         for batch in batches:
             for put in batch.puts:
                 known = losses.get(put.meter, Dropped(put.meter, 0, put.ts, "storage"))
                 losses[put.meter] = Dropped(put.meter, known.rows + 1, min(known.since, put.ts), "storage")
-        for loss in losses.values():
-            self._dropped[loss.meter] += loss.rows
-        self._on_loop(lambda: _resolve(batches, False))
+        with self._changed:
+            self._given_up += losses.values()
+        self._on_loop(lambda: resolve(batches, False))
         self._tell(*losses.values())
 
     def _run(self) -> None:
@@ -416,7 +389,7 @@ class Outbox:
 
     def _commit(
         self,
-        batches: list[_Batch],
+        batches: list[Batch],
         removals: list[Removal],
         refusals: list[tuple[Row, str]],
         returned: list[Row],
@@ -426,11 +399,12 @@ class Outbox:
             # Published from memory while the disk refused, and acknowledged: no need to write them any more.
             early = self._gone if self._failing else ()
             puts = [row for batch in batches for row in batch.puts if row.id not in early]
+            given_up = list(self._given_up)
         taken = sum(len(batch.puts) for batch in batches)
         puts += returned
         last = puts[-1].id if puts else 0
         try:
-            dropped = self._file.write(puts, removals, refusals, self._clock_ms(), freed)
+            dropped = self._file.write(puts, removals, refusals, self._clock_ms(), freed, given_up)
         except sqlite3.Error as error:
             if is_corrupt(error):
                 self._replace_file(str(error))
@@ -444,12 +418,11 @@ class Outbox:
             self._visible = max(self._visible, last)
             self._pending -= taken
             self._committed += taken
-            for loss in dropped:
-                self._dropped[loss.meter] += loss.rows
+            del self._given_up[: len(given_up)]
             recovered, self._failing = self._failing, False
             wakers = self._wakers_of({put.route for put in puts})
         if batches:
-            self._on_loop(lambda: _resolve(batches, True))
+            self._on_loop(lambda: resolve(batches, True))
         for waker in wakers:
             waker()
         self._tell(
@@ -462,7 +435,7 @@ class Outbox:
         return [self._wakers[route] for route in routes if route in self._wakers]
 
     def _put_back(
-        self, batches: list[_Batch], removals: list[Removal], refusals: list[tuple[Row, str]], reason: str
+        self, batches: list[Batch], removals: list[Removal], refusals: list[tuple[Row, str]], reason: str
     ) -> None:
         freed = True
         try:
@@ -491,7 +464,7 @@ class Outbox:
     def _forget_published(self) -> None:
         """Let go of rows in memory that were published without ever being on disk; the caller holds the lock."""
         published: set[int] = set()
-        done: list[_Batch] = []
+        done: list[Batch] = []
         for batch in self._batches:
             kept = [row for row in batch.puts if row.id not in self._gone]
             if len(kept) < len(batch.puts):
@@ -506,7 +479,7 @@ class Outbox:
         self._gone -= published - quarantined
         self._removals = [removal for removal in self._removals if removal.id not in published]
         self._batches = deque(batch for batch in self._batches if batch.puts)
-        self._on_loop(lambda: _resolve(done, True))
+        self._on_loop(lambda: resolve(done, True))
 
     def _replace_file(self, reason: str) -> None:
         with self._reading:

@@ -22,8 +22,23 @@ CREATE TABLE IF NOT EXISTS quarantine (
     id INTEGER PRIMARY KEY, meter INTEGER NOT NULL, route TEXT NOT NULL, kind TEXT NOT NULL, device TEXT NOT NULL,
     ts INTEGER NOT NULL, payload BLOB NOT NULL, at INTEGER NOT NULL, error TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS retry (id INTEGER PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS losses (
+    meter INTEGER PRIMARY KEY, rows INTEGER NOT NULL, since INTEGER NOT NULL, at INTEGER NOT NULL);
 """
 CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+# Refused rows are kept for people, who look at the oldest of them: more are of no more use.
+_QUARANTINE_ROWS = 100_000
+_OLDEST_WAITING = "SELECT id, meter, ts, length(payload), at FROM outbox ORDER BY id"
+_OLDEST_ASIDE = "SELECT id, meter, ts, length(payload), at FROM quarantine ORDER BY id"
+
+
+class _Bound(NamedTuple):
+    oldest: str
+    rows: int
+    octets: int
+    most: int
 
 
 class Removal(NamedTuple):
@@ -31,6 +46,20 @@ class Removal(NamedTuple):
 
     id: int
     octets: int
+
+
+class Loss(NamedTuple):
+    """What was given up of one meter since the file was begun.
+
+    Args:
+        rows: how many.
+        since: `ts` of the oldest, Unix milliseconds.
+        at: when the last of them went, Unix milliseconds.
+    """
+
+    rows: int
+    since: int
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +93,11 @@ def set_aside(path: Path, now_ms: int) -> Path:
         if source.exists():
             source.rename(f"{target}{suffix}")
     return target
+
+
+def damaged_files(path: Path) -> list[Path]:
+    """What was set aside of an outbox and is still there, oldest first."""
+    return sorted(path.parent.glob(f"{path.name}.corrupt-*[0-9]"))
 
 
 def _ranges(ids: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -114,6 +148,7 @@ class OutboxFile:
         """Count what the file holds."""
         self.rows, self.octets = self._count()
         (self.quarantined,) = self._db.execute("SELECT count(*) FROM quarantine").fetchone()
+        self.losses = read_losses(self._db)
 
     def changed_by_others(self) -> bool:
         """Whether another process wrote to the file since the last call."""
@@ -144,6 +179,7 @@ class OutboxFile:
         refusals: Sequence[tuple[Row, str]],
         now_ms: int,
         freed: Sequence[int] = (),
+        given_up: Sequence[Dropped] = (),
     ) -> list[Dropped]:
         """Apply one group commit: it is on disk, whole, when this returns.
 
@@ -153,6 +189,7 @@ class OutboxFile:
             refusals: rows to quarantine, each with its error.
             now_ms: Unix milliseconds, for the bound on age.
             freed: ids that leave quarantine; their rows are among `puts` under new ids.
+            given_up: rows lost before they came here, to be counted with those that the bounds cost.
 
         Returns:
             What the bounds cost, by meter and reason.
@@ -174,6 +211,9 @@ class OutboxFile:
                 rows += len(puts)
                 octets += sum(len(put.payload) for put in puts)
             rows, octets, dropped = self._bound(rows, octets, now_ms)
+            if refusals:
+                dropped += self._bound_quarantine(now_ms)
+            losses = self._count_losses([*given_up, *dropped], now_ms)
             moved = bool(refusals or freed)
             (quarantined,) = db.execute("SELECT count(*) FROM quarantine").fetchone() if moved else (self.quarantined,)
             db.execute("COMMIT")
@@ -181,7 +221,7 @@ class OutboxFile:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
-        self.rows, self.octets, self.quarantined = rows, octets, quarantined
+        self.rows, self.octets, self.quarantined, self.losses = rows, octets, quarantined, losses
         if puts:
             self.next_id = puts[-1].id + 1
         return dropped
@@ -201,13 +241,40 @@ class OutboxFile:
             return self._count()
         return self.rows - len(removals), self.octets - sum(row.octets for row in removals)
 
+    def _count_losses(self, lost: Sequence[Dropped], now_ms: int) -> dict[MeterId, Loss]:
+        if not lost:
+            return self.losses
+        self._db.executemany(
+            "INSERT INTO losses VALUES (?,?,?,?) ON CONFLICT (meter) DO UPDATE SET"
+            " rows = rows + excluded.rows, since = min(since, excluded.since), at = excluded.at",
+            [(loss.meter, loss.rows, loss.since, now_ms) for loss in lost],
+        )
+        return read_losses(self._db)
+
     def _bound(self, rows: int, octets: int, now_ms: int) -> tuple[int, int, list[Dropped]]:
+        limits = self._limits
+        last, rows, octets, dropped = self._oldest_past(_Bound(_OLDEST_WAITING, rows, octets, limits.rows), now_ms)
+        if last:
+            self._db.execute("DELETE FROM outbox WHERE id <= ?", (last,))
+        return rows, octets, dropped
+
+    def _bound_quarantine(self, now_ms: int) -> list[Dropped]:
+        rows, octets = self._db.execute("SELECT count(*), coalesce(sum(length(payload)), 0) FROM quarantine").fetchone()
+        most = min(self._limits.rows, _QUARANTINE_ROWS)
+        last, _, _, dropped = self._oldest_past(_Bound(_OLDEST_ASIDE, rows, octets, most), now_ms)
+        if last:
+            self._db.execute("DELETE FROM quarantine WHERE id <= ?", (last,))
+        return dropped
+
+    def _oldest_past(self, bound: _Bound, now_ms: int) -> tuple[int, int, int, list[Dropped]]:
+        """Find the oldest rows that have to go: the last of them, what is left, and whose they are."""
+        query, rows, octets, most = bound
         oldest_allowed = now_ms - int(self._limits.age_s * 1000)
         losses: dict[tuple[MeterId, str], tuple[int, int]] = {}
         last = 0
-        oldest = self._db.execute("SELECT id, meter, ts, length(payload), at FROM outbox ORDER BY id")
+        oldest = self._db.execute(query)
         for number, meter, ts, length, at in oldest:
-            if rows > self._limits.rows:
+            if rows > most:
                 reason = "rows"
             elif octets > self._limits.octets:
                 reason = "octets"
@@ -219,10 +286,13 @@ class OutboxFile:
             count, since = losses.get((meter, reason), (0, ts))
             losses[meter, reason] = (count + 1, min(since, ts))
         oldest.close()
-        if last:
-            self._db.execute("DELETE FROM outbox WHERE id <= ?", (last,))
         dropped = [Dropped(meter, count, since, reason) for (meter, reason), (count, since) in losses.items()]
-        return rows, octets, dropped
+        return last, rows, octets, dropped
+
+
+def read_losses(db: sqlite3.Connection) -> dict[MeterId, Loss]:
+    """What was given up, by meter."""
+    return {MeterId(meter): Loss(*loss) for meter, *loss in db.execute("SELECT * FROM losses ORDER BY meter")}
 
 
 class Reader:

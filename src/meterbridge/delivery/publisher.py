@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from paho.mqtt.client import Client
 
 from meterbridge.delivery.events import Event, Listener
-from meterbridge.delivery.line import Line, LineLimits, State, abandon
+from meterbridge.delivery.line import Line, LineLimits, State
+from meterbridge.delivery.mqtt_client import abandon
 from meterbridge.delivery.openers import Openers
 from meterbridge.delivery.outbox import Outbox
 from meterbridge.delivery.routes import Route
@@ -43,6 +44,8 @@ class PublisherStats:
         resent: rows sent again after a connection was lost.
         oldest_at: when the oldest row still in the outbox was put, Unix milliseconds, or None; as of the last second
             in which something happened on the route.
+        contested: how often in a row another client seems to have taken the connection away, 0 while nothing
+            points to one.
     """
 
     route: str
@@ -57,6 +60,7 @@ class PublisherStats:
     reconnects: int
     resent: int
     oldest_at: int | None
+    contested: int = 0
 
 
 @dataclass(slots=True)
@@ -338,4 +342,5 @@ def _stats(driven: _Driven) -> PublisherStats:
         reconnects=max(0, counters.connects - 1),
         resent=counters.resent,
         oldest_at=driven.oldest_at,
+        contested=line.contested(time.monotonic()),
     )

@@ -50,6 +50,8 @@ class AlarmCounters:
 class AlarmDesk:
     """Opens an alarm once however often its condition is told, and resolves it once.
 
+    What is told of one that is open reaches the database with the next `flush`, the newest sentence only.
+
     Args:
         wall: Unix time, seconds.
         listener: told of what opens and what is resolved, not of repetitions; must return at once.
@@ -61,6 +63,7 @@ class AlarmDesk:
         self._wall = wall
         self._listener = listener
         self._due: deque[AlarmChange] = deque(maxlen=_MOST_CHANGES)
+        self._retold: set[tuple[MeterId | None, str]] = set()
         self.open: dict[tuple[MeterId | None, str], OpenAlarm] = {}
         self.counters = AlarmCounters()
 
@@ -81,7 +84,9 @@ class AlarmDesk:
         known = self.open.get((meter, type_))
         if known is not None:
             self.counters.repeated += 1
-            self.open[meter, type_] = replace(known, message=message, repeated=known.repeated + 1)
+            self.open[meter, type_] = replace(known, severity=severity, message=message, repeated=known.repeated + 1)
+            if (known.message, known.severity) != (message, severity):
+                self._retold.add((meter, type_))
             return
         at = self._now()
         self.counters.opened += 1
@@ -106,10 +111,17 @@ class AlarmDesk:
             StoreError: it could not be written; it stays due.
         """
         changes, self._due = self._due, deque(maxlen=_MOST_CHANGES)
+        retold, self._retold = self._retold, set()
+        newest = [
+            Raise(*key, Severity(alarm.severity), alarm.message, alarm.since)
+            for key in retold
+            if (alarm := self.open.get(key)) is not None
+        ]
         try:
-            await store.apply(list(changes))
+            await store.apply([*changes, *newest])
         except BaseException:
             self._due.extendleft(reversed(changes))
+            self._retold |= retold
             raise
 
     def _change(self, change: AlarmChange) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from meterbridge.delivery import DeliveryAlarms, Event, Outbox, OutboxStats, Publisher, PublisherStats
+from meterbridge.delivery import DeliveryAlarms, Event, Outbox, OutboxStats, Publisher, PublisherStats, damaged_files
 from meterbridge.errors import ConfigurationError, MeterNotFound, StoreError
 from meterbridge.fleet import (
     AlarmDesk,
@@ -170,13 +170,16 @@ class Service:
         await _seal(self._repository)
         self._alarms = AlarmRepository(self._engine)
         self.desk.adopt(await self._alarms.open_alarms())
-        self._delivery_alarms.adopt(list(self.desk.open), time.time())
+        earlier = list(self.desk.open)
         await self._destinations.rehome(self._repository, settings.outbox.path)
         self._outbox = await Outbox.open(
             settings.outbox.path,
             outbox_limits(settings.outbox),
             self._delivery_event,
             interval_s=settings.outbox.commit_interval_ms / 2000,
+        )
+        self._delivery_alarms.adopt(
+            earlier, time.time(), self._outbox.stats().losses, damaged_files(settings.outbox.path)
         )
         self._publisher = Publisher(
             self._outbox,

@@ -9,6 +9,7 @@ from meterbridge.delivery import (
     DeliveryAlarms,
     Disconnected,
     Dropped,
+    Loss,
     OutboxStats,
     PublisherStats,
     Quarantined,
@@ -37,8 +38,8 @@ def outbox(quarantined: int = 0) -> OutboxStats:
     return OutboxStats(0, 0, 0, 0, quarantined, {}, False)
 
 
-def route(oldest_at: int | None) -> PublisherStats:
-    return PublisherStats("broker:h:1", None, True, "", 0, 0, 0, 0, 0, 0, 0, oldest_at)
+def route(oldest_at: int | None, contested: int = 0) -> PublisherStats:
+    return PublisherStats("broker:h:1", None, True, "", 0, 0, 0, 0, 0, 0, 0, oldest_at, contested)
 
 
 def test_a_bound_says_how_many_and_since_when_and_ends_with_the_losses() -> None:
@@ -96,4 +97,48 @@ def test_what_an_earlier_run_left_open_ends() -> None:
     alarms.look(outbox(), [], 1.0)
     assert set(desk.open) == {(ONE, "outbox_bound")}
     alarms.look(outbox(), [], 400.0)
+    assert not desk.open
+
+
+def test_a_route_that_another_client_takes_away() -> None:
+    desk = Desk()
+    alarms = DeliveryAlarms(desk, 60, 900)
+    alarms.look(outbox(), [route(None, contested=6)], 1.0)
+    severity, message = desk.open[None, "route_contested"]
+    assert severity is Severity.CRITICAL
+    assert "broker:h:1 was closed 6 times" in message
+    assert "another client" in message
+    alarms.look(outbox(), [route(None)], 2.0)
+    assert not desk.open
+
+
+def test_what_was_given_up_is_counted_on_over_a_restart_and_a_pause() -> None:
+    desk = Desk()
+    desk.open[ONE, "outbox_bound"] = (Severity.CRITICAL, "")
+    alarms = DeliveryAlarms(desk, 60, 900)
+    alarms.adopt(list(desk.open), 1000.0, {ONE: Loss(12, 1_762_857_000_000, 900_000)})
+    alarms.happened(Dropped(ONE, 3, 1_762_857_900_000, "age"), 1001.0)
+    assert desk.open[ONE, "outbox_bound"][1].startswith("15 readings since 2025-11-11 10:30:00 UTC")
+    # As a pause of the meter does.
+    desk.resolve(ONE, "outbox_bound")
+    alarms.look(outbox(), [], 1002.0)
+    assert desk.open[ONE, "outbox_bound"][1].startswith("15 readings")
+
+
+def test_the_alarm_of_a_damaged_file_outlives_a_restart_until_all_are_moved_away(tmp_path: Path) -> None:
+    desk = Desk()
+    desk.open[None, "outbox_corrupt"] = (Severity.CRITICAL, "")
+    asides = [tmp_path / f"outbox.db.corrupt-{number}" for number in (1, 2)]
+    for aside in asides:
+        aside.touch()
+    alarms = DeliveryAlarms(desk, 60, 900)
+    alarms.adopt(list(desk.open), 0.0, aside=asides)
+    asides[1].unlink()
+    alarms.look(outbox(), [], 1.0)
+    assert desk.open
+    asides[0].unlink()
+    alarms.look(outbox(), [], 2.0)
+    assert not desk.open
+    desk.open[None, "outbox_corrupt"] = (Severity.CRITICAL, "")
+    DeliveryAlarms(desk, 60, 900).adopt(list(desk.open), 0.0)
     assert not desk.open

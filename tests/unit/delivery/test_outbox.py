@@ -92,7 +92,7 @@ async def test_a_locked_file_is_reported_once_and_recovers_with_everything_in_or
     await asyncio.wait_for(outbox.flush(), 10)
     assert [type(event) for event in events] == [StorageFailed, StorageRecovered]
     assert peek(outbox) == list(range(50))
-    assert outbox.stats().dropped == {}
+    assert outbox.stats().losses == {}
     await outbox.close()
 
 
@@ -113,7 +113,7 @@ async def test_a_file_that_may_not_grow_keeps_a_bounded_memory_and_counts_what_i
     lost = sum(event.rows for event in events if isinstance(event, Dropped))
     assert kept == list(range(300 - len(kept), 300))
     assert len(kept) + lost == 300
-    assert outbox.stats().dropped == {METER: lost}
+    assert outbox.stats().losses[METER].rows == lost
     await outbox.close()
 
 

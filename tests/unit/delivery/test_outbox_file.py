@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from meterbridge.delivery.events import Dropped
-from meterbridge.delivery.outbox_file import Limits, OutboxFile, Reader, Removal, open_file
+from meterbridge.delivery.outbox_file import Limits, Loss, OutboxFile, Reader, Removal, open_file
 from meterbridge.delivery.row import Row
 from meterbridge.errors import DeliveryError
 from meterbridge.model import MeterId
@@ -80,6 +80,27 @@ def test_past_a_bound_the_oldest_go_and_are_counted_by_meter(
     ]
     assert [row.ts for row in reader.peek("r", 0, 10, LAST)] == [13, 14]
     assert (file.rows, file.octets) == (2, 16)
+    file.close()
+
+
+def test_what_was_given_up_is_counted_by_meter_in_the_file(path: Path) -> None:
+    file = OutboxFile(path, Limits(rows=2))
+    file.write([put(1, 10), put(2, 11), put(1, 12)], [], [], 100)
+    file.write([put(2, 13)], [], [], 200, given_up=[Dropped(MeterId(1), 5, 7, "storage")])
+    file.close()
+    again = OutboxFile(path, Limits(rows=2))
+    assert again.losses == {1: Loss(6, 7, 200), 2: Loss(1, 11, 200)}
+    again.close()
+
+
+def test_quarantine_is_bounded_too(path: Path) -> None:
+    file = OutboxFile(path, Limits(rows=3))
+    for ts in range(5):
+        row = put(1, ts, at=ts)
+        file.write([row], [], [], 10)
+        dropped = file.write([], [], [(row, "refused")], 10)
+    assert dropped == [Dropped(MeterId(1), 1, 1, "rows")]
+    assert (file.quarantined, file.losses) == (3, {1: Loss(2, 0, 10)})
     file.close()
 
 

@@ -56,3 +56,22 @@ def test_what_an_earlier_run_left_open_is_resolved_when_it_is_over() -> None:
     assert told == []
     desk.resolve_all(M)
     assert told == [Resolve(M, "connection_loss", 2000)]
+
+
+async def test_the_newest_sentence_of_an_open_alarm_reaches_the_database_once() -> None:
+    desk, store = AlarmDesk(lambda: 1.0), Store()
+    desk.raise_alarm(M, "x", Severity.WARNING, "1 lost")
+    await desk.flush(store)
+    store.away = True
+    for lost in range(2, 50):
+        desk.raise_alarm(M, "x", Severity.CRITICAL, f"{lost} lost")
+    with pytest.raises(StoreError):
+        await desk.flush(store)
+    store.away = False
+    await desk.flush(store)
+    await desk.flush(store)
+    assert store.changes[1:] == [Raise(M, "x", Severity.CRITICAL, "49 lost", 1000)]
+    desk.raise_alarm(M, "x", Severity.CRITICAL, "50 lost")
+    desk.resolve(M, "x")
+    await desk.flush(store)
+    assert store.changes[2:] == [Resolve(M, "x", 1000)]
