@@ -4,17 +4,16 @@ Usable alone: `HdlcLink` or `WrapperLink` below a `ClientAssociation`, driven by
 """
 
 from meterbridge.dlms.acse import Mechanism
-from meterbridge.dlms.association import (
+from meterbridge.dlms.association import ClientAssociation, Protection
+from meterbridge.dlms.association_events import (
     AssociationClosed,
     AssociationEvent,
     AssociationOpened,
-    AssociationParameters,
-    ClientAssociation,
     Notified,
-    Protection,
     RequestCompleted,
-    State,
 )
+from meterbridge.dlms.association_parameters import AssociationParameters
+from meterbridge.dlms.association_states import State
 from meterbridge.dlms.authentication import Credentials
 from meterbridge.dlms.axdr import BitString, CompactArray, Data, DataType, TypeDescription
 from meterbridge.dlms.conformance import Conformance

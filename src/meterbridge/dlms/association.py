@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Protocol
 
 from meterbridge.dlms import acse, xdlms
-from meterbridge.dlms.acse import Aare, ConfirmedServiceError, InitiateResponse, Mechanism
-from meterbridge.dlms.authentication import ClientAuthentication, Credentials
+from meterbridge.dlms.acse import Aare, InitiateResponse
+from meterbridge.dlms.association_events import (
+    AssociationClosed,
+    AssociationEvent,
+    AssociationOpened,
+    Notified,
+    RequestCompleted,
+)
+from meterbridge.dlms.association_parameters import AssociationParameters
+from meterbridge.dlms.association_states import NEXT, Move, State
+from meterbridge.dlms.authentication import ClientAuthentication
 from meterbridge.dlms.axdr import Data, DataType
 from meterbridge.dlms.block_transfer import GENERAL_BLOCK_TRANSFER, MAX_WINDOW, BlockTransfer
 from meterbridge.dlms.conformance import Conformance
@@ -29,90 +36,29 @@ from meterbridge.dlms.fast_path import FastPath, PreparedGet
 from meterbridge.dlms.hdlc_link import HdlcLink
 from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkOpened
 from meterbridge.dlms.obis import LogicalName
+from meterbridge.dlms.service_errors import SERVICE_ERRORS, service_error
 from meterbridge.dlms.stream import Discarded
-from meterbridge.dlms.xdlms import AttributeDescriptor, ExceptionResponse, MethodDescriptor, SelectiveAccess
+from meterbridge.dlms.xdlms import AttributeDescriptor, MethodDescriptor, SelectiveAccess
 from meterbridge.errors import (
     AssociationRefused,
     AuthenticationFailed,
     ConnectionLost,
     DataAccessError,
-    InvocationCounterError,
     LocalProtocolError,
     MeterError,
-    ServiceError,
 )
 
-PROPOSED_CONFORMANCE = (
-    Conformance.GENERAL_BLOCK_TRANSFER
-    | Conformance.GET
-    | Conformance.SET
-    | Conformance.ACTION
-    | Conformance.SELECTIVE_ACCESS
-    | Conformance.MULTIPLE_REFERENCES
-    | Conformance.PRIORITY_MGMT_SUPPORTED
-    | Conformance.EVENT_NOTIFICATION
-    | Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ
-    | Conformance.BLOCK_TRANSFER_WITH_SET_OR_WRITE
-    | Conformance.BLOCK_TRANSFER_WITH_ACTION
-)
-
-PROPOSED_SN_CONFORMANCE = (
-    Conformance.READ
-    | Conformance.WRITE
-    | Conformance.UNCONFIRMED_WRITE
-    | Conformance.INFORMATION_REPORT
-    | Conformance.MULTIPLE_REFERENCES
-    | Conformance.PARAMETERIZED_ACCESS
-    | Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ
-    | Conformance.BLOCK_TRANSFER_WITH_SET_OR_WRITE
-)
-_NEVER_CIPHERED = frozenset((acse.AARE, acse.RLRE, acse.CONFIRMED_SERVICE_ERROR, xdlms.EXCEPTION_RESPONSE))
+_NEVER_CIPHERED = frozenset((acse.AARE, acse.RLRE, *SERVICE_ERRORS))
 _LISTS = int(Conformance.MULTIPLE_REFERENCES)
 _UNASKED = frozenset((0x0F, 0x18, 0xC2))
 """DataNotification, InformationReport, EventNotification."""
 _WHOLE_APDU = 0xFFFF
 """Octets in one frame from which on a link has no frames smaller than an APDU."""
 _REPLY_TO_HLS = MethodDescriptor(15, LogicalName(b"\x00\x00\x28\x00\x00\xff"), 1)
-_INVOCATION_COUNTER_ERROR = 6
 _DECIPHERING_ERROR = {acse.CONFIRMED_SERVICE_ERROR: b"\x00\x06", xdlms.EXCEPTION_RESPONSE: b"\x05"}
 """How errors that blame the keys go on, behind tag and service or state, whichever that is."""
 _SN_REPLY_TO_HLS = 0xFA58
 """Short name of the same method, 0xFA00 being that of the current association."""
-
-
-@dataclass(frozen=True, slots=True)
-class AssociationParameters:
-    """How the association is asked for.
-
-    Args:
-        password: LLS secret; None associates without authentication. Never shown by repr.
-        conformance: services proposed; None proposes all that the referencing has.
-        max_receive_pdu: largest APDU we take, octets.
-        short_names: SN referencing in place of LN.
-        block_window: blocks of a general block transfer we take at once, 1..63.
-        credentials: HLS and ciphering, in place of the password.
-    """
-
-    password: bytes | None = field(default=None, repr=False)
-    conformance: Conformance | None = None
-    max_receive_pdu: int = 0xFFFF
-    short_names: bool = False
-    block_window: int = 8
-    credentials: Credentials | None = None
-
-    @property
-    def proposed(self) -> Conformance:
-        """The conformance block of the InitiateRequest."""
-        if self.conformance is not None:
-            return self.conformance
-        return PROPOSED_SN_CONFORMANCE if self.short_names else PROPOSED_CONFORMANCE
-
-    @property
-    def identity(self) -> Credentials:
-        """The credentials, also where a password is all there is."""
-        if self.credentials is not None:
-            return self.credentials
-        return Credentials() if self.password is None else Credentials(Mechanism.LLS, self.password)
 
 
 class Protection(Protocol):
@@ -131,103 +77,6 @@ class Protection(Protocol):
         Raises:
             RemoteProtocolError: not protected as it must be, or a tag, counter or key that is wrong.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class AssociationOpened:
-    """The meter accepted.
-
-    Args:
-        negotiated: conformance and PDU size both agree to.
-        link: link parameters both agree to.
-    """
-
-    negotiated: InitiateResponse
-    link: LinkOpened
-
-
-class RequestCompleted(NamedTuple):
-    """A request was answered in full.
-
-    Args:
-        results: in the order asked; a DataAccessError stands where the meter refused one.
-    """
-
-    results: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Notified:
-    """The meter sent an APDU unasked: a DataNotification, EventNotification or InformationReport, deciphered."""
-
-    apdu: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class AssociationClosed:
-    """Association and link are over.
-
-    Args:
-        reason: why.
-        requested: whether we had asked for it.
-    """
-
-    reason: str
-    requested: bool
-
-
-AssociationEvent = AssociationOpened | RequestCompleted | AssociationClosed | Notified | Discarded
-
-
-class State(enum.Enum):
-    """Where an association stands."""
-
-    CLOSED = "closed"
-    LINKING = "waiting for the link"
-    LINKED = "linked, not associated"
-    ASSOCIATING = "waiting for the AARE"
-    AUTHENTICATING = "waiting for the meter to prove itself"
-    READY = "ready"
-    BUSY = "waiting for an answer"
-    RELEASING = "waiting for the RLRE"
-    DISCONNECTING = "waiting for the link's end"
-
-
-class _Move(enum.Enum):
-    OPEN = "open"
-    ASSOCIATE = "associate"
-    REQUEST = "a request"
-    RELEASE = "release"
-    LINK_UP = "link up"
-    LINK_DOWN = "link down"
-    ACCEPTED = "accepted"
-    CHALLENGED = "challenged"
-    REFUSED = "refused"
-    ANSWERED = "answered"
-    RELEASED = "released"
-
-
-# Legal moves, ours and the meter's; whatever is not listed is an error of whoever made it.
-_NEXT: dict[tuple[State, _Move], State] = {
-    (State.CLOSED, _Move.OPEN): State.LINKING,
-    (State.LINKING, _Move.LINK_UP): State.LINKED,
-    (State.LINKED, _Move.ASSOCIATE): State.ASSOCIATING,
-    (State.ASSOCIATING, _Move.ACCEPTED): State.READY,
-    (State.ASSOCIATING, _Move.REFUSED): State.LINKED,
-    (State.ASSOCIATING, _Move.CHALLENGED): State.AUTHENTICATING,
-    (State.AUTHENTICATING, _Move.ACCEPTED): State.READY,
-    (State.AUTHENTICATING, _Move.REFUSED): State.LINKED,
-    (State.AUTHENTICATING, _Move.RELEASE): State.DISCONNECTING,
-    (State.READY, _Move.REQUEST): State.BUSY,
-    (State.BUSY, _Move.ANSWERED): State.READY,
-    (State.READY, _Move.RELEASE): State.RELEASING,
-    (State.BUSY, _Move.RELEASE): State.DISCONNECTING,
-    (State.ASSOCIATING, _Move.RELEASE): State.DISCONNECTING,
-    (State.LINKED, _Move.RELEASE): State.DISCONNECTING,
-    (State.LINKING, _Move.RELEASE): State.DISCONNECTING,
-    (State.RELEASING, _Move.RELEASED): State.DISCONNECTING,
-    **{(state, _Move.LINK_DOWN): State.CLOSED for state in State if state is not State.CLOSED},
-}
 
 
 class ClientAssociation:
@@ -266,7 +115,7 @@ class ClientAssociation:
         Raises:
             LocalProtocolError: not closed.
         """
-        self._move(_Move.OPEN)
+        self._move(Move.OPEN)
         self._link.connect()
 
     def associate(self) -> None:
@@ -278,7 +127,7 @@ class ClientAssociation:
         """
         parameters = self._parameters
         authentication = ClientAuthentication(parameters.identity, self._counter)
-        self._move(_Move.ASSOCIATE)
+        self._move(Move.ASSOCIATE)
         self._authentication = authentication
         self._protection = None
         request = authentication.request(
@@ -373,10 +222,10 @@ class ClientAssociation:
         """
         invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
         if self.state is not State.READY:
-            self._move(_Move.REQUEST)
+            self._move(Move.REQUEST)
         # Ciphered first: without a counter left there is no request under way.
         apdu = self._protected(exchange.start(invoke_id, self._room()))
-        self._move(_Move.REQUEST)
+        self._move(Move.REQUEST)
         self._invoke_id = invoke_id
         self._exchange = exchange
         self._fast.forget()
@@ -409,7 +258,7 @@ class ClientAssociation:
         self._fast.forget()
         associated = self.state is State.READY
         self._exchange = None
-        self._move(_Move.RELEASE)
+        self._move(Move.RELEASE)
         if associated:
             self._link.send(acse.Release(response=False, user_information=self._initiate_again()).encode())
         else:
@@ -496,7 +345,7 @@ class ClientAssociation:
             elif isinstance(event, LinkOpened):
                 self._link_opened = event
                 if self.state is State.LINKING:
-                    self._move(_Move.LINK_UP)
+                    self._move(Move.LINK_UP)
                     self.associate()
             else:
                 self._link_closed(event)
@@ -504,21 +353,21 @@ class ClientAssociation:
 
     # ---- within
 
-    def _move(self, move: _Move) -> None:
-        state = _NEXT.get((self.state, move))
+    def _move(self, move: Move) -> None:
+        state = NEXT.get((self.state, move))
         if state is None:
             raise LocalProtocolError(f"{move.value} is not possible: the association is {self.state.value}")
         self.state = state
 
     def _disconnect(self) -> None:
-        self._move(_Move.RELEASED)
+        self._move(Move.RELEASED)
         self._link.disconnect()
 
     def _link_closed(self, event: LinkClosed) -> None:
         before = self.state
         if before is State.CLOSED:
             return
-        self._move(_Move.LINK_DOWN)
+        self._move(Move.LINK_DOWN)
         self._exchange = None
         self._protection = self._authentication = None
         self.negotiated = None
@@ -570,8 +419,8 @@ class ClientAssociation:
         tag = apdu[0]
         if tag == acse.AARE:
             self._association_response(Aare.decode(apdu))
-        elif tag in (acse.CONFIRMED_SERVICE_ERROR, xdlms.EXCEPTION_RESPONSE):
-            self._move(_Move.REFUSED)
+        elif tag in SERVICE_ERRORS:
+            self._move(Move.REFUSED)
             raise _initiate_error(apdu)
         else:
             self._events.append(Discarded("answer to an earlier request", len(apdu), damaged=False))
@@ -579,29 +428,29 @@ class ClientAssociation:
     def _association_response(self, aare: Aare) -> None:
         authentication = self._authentication
         if aare.result != acse.AssociationResult.ACCEPTED or authentication is None:
-            self._move(_Move.REFUSED)
+            self._move(Move.REFUSED)
             diagnostic = None if aare.provider else aare.diagnostic
             refusal = AuthenticationFailed if diagnostic in acse.ABOUT_AUTHENTICATION else AssociationRefused
             raise refusal(f"the meter refused the association, {aare.reason}", aare.result, diagnostic)
         if aare.user_information[:1] == bytes((acse.CONFIRMED_SERVICE_ERROR,)):
-            self._move(_Move.REFUSED)
+            self._move(Move.REFUSED)
             raise _initiate_error(aare.user_information)
         information = authentication.accept(aare)
         if information[:1] == bytes((acse.CONFIRMED_SERVICE_ERROR,)):
-            self._move(_Move.REFUSED)
+            self._move(Move.REFUSED)
             raise _initiate_error(information)
         self.negotiated = InitiateResponse.decode(information)
         self._agreed = int(self.negotiated.conformance)
         self._fast.opened(self.negotiated.max_receive_pdu)
         self._protection = authentication.protection
         if authentication.needs_proof:
-            self._move(_Move.CHALLENGED)
+            self._move(Move.CHALLENGED)
             self._prove(authentication.proof())
         else:
             self._accepted(self.negotiated)
 
     def _accepted(self, negotiated: InitiateResponse) -> None:
-        self._move(_Move.ACCEPTED)
+        self._move(Move.ACCEPTED)
         self._events.append(AssociationOpened(negotiated, self._link_opened))
 
     def _prove(self, proof: bytes) -> None:
@@ -615,7 +464,7 @@ class ClientAssociation:
 
     def _receive_while_authenticating(self, apdu: bytes) -> None:
         exchange, authentication, negotiated = self._exchange, self._authentication, self.negotiated
-        if apdu[0] in (acse.CONFIRMED_SERVICE_ERROR, xdlms.EXCEPTION_RESPONSE):
+        if apdu[0] in SERVICE_ERRORS:
             self._refused()
             raise _initiate_error(apdu)
         if exchange is None or authentication is None or negotiated is None:
@@ -639,14 +488,14 @@ class ClientAssociation:
             self._accepted(negotiated)
 
     def _refused(self) -> None:
-        self._move(_Move.REFUSED)
+        self._move(Move.REFUSED)
         self._exchange = self._protection = self.negotiated = None
         self._agreed = 0
 
     def _receive_while_busy(self, apdu: bytes) -> None:
         tag = apdu[0]
-        if tag in (acse.CONFIRMED_SERVICE_ERROR, xdlms.EXCEPTION_RESPONSE):
-            error = _service_error(apdu)
+        if tag in SERVICE_ERRORS:
+            error = service_error(apdu)
             self._answered()
             raise error
         exchange = self._exchange
@@ -664,7 +513,7 @@ class ClientAssociation:
             self._events.append(RequestCompleted(step.results))
 
     def _receive_while_releasing(self, apdu: bytes) -> None:
-        if apdu[0] not in (acse.RLRE, acse.CONFIRMED_SERVICE_ERROR, xdlms.EXCEPTION_RESPONSE):
+        if apdu[0] not in (acse.RLRE, *SERVICE_ERRORS):
             self._events.append(Discarded("answer to an earlier request", len(apdu), damaged=False))
             return
         self._disconnect()
@@ -678,24 +527,12 @@ class ClientAssociation:
 
     def _answered(self) -> None:
         self._exchange = None
-        self._move(_Move.ANSWERED)
+        self._move(Move.ANSWERED)
 
 
 def _initiate_error(apdu: bytes) -> MeterError:
     """What an error in answer to the AARQ means: that it cannot be deciphered is a matter of keys."""
-    error = _service_error(apdu)
+    error = service_error(apdu)
     if apdu.startswith(_DECIPHERING_ERROR[apdu[0]], 2):
         return AuthenticationFailed(f"the meter has other keys: {error}")
     return error
-
-
-def _service_error(apdu: bytes) -> ServiceError:
-    if apdu[0] != xdlms.EXCEPTION_RESPONSE:
-        return ServiceError(
-            f"confirmed-service-error, {ConfirmedServiceError.decode(apdu).reason}", "confirmed-service-error"
-        )
-    exception = ExceptionResponse.decode(apdu)
-    message = f"exception-response: {exception.reason}"
-    if exception.service == _INVOCATION_COUNTER_ERROR:
-        return InvocationCounterError(message, exception.invocation_counter)
-    return ServiceError(message, "exception-response")
