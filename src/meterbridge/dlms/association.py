@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 
 from meterbridge.dlms import acse, xdlms
 from meterbridge.dlms.acse import Aare, InitiateResponse
+from meterbridge.dlms.apdu_carrier import ApduCarrier
 from meterbridge.dlms.association_events import (
     AssociationClosed,
     AssociationEvent,
@@ -19,7 +20,6 @@ from meterbridge.dlms.association_parameters import AssociationParameters
 from meterbridge.dlms.association_states import NEXT, Move, State
 from meterbridge.dlms.authentication import ClientAuthentication
 from meterbridge.dlms.axdr import Data, DataType
-from meterbridge.dlms.block_transfer import GENERAL_BLOCK_TRANSFER, MAX_WINDOW, BlockTransfer
 from meterbridge.dlms.conformance import Conformance
 from meterbridge.dlms.counters import InvocationCounter
 from meterbridge.dlms.exchange import (
@@ -52,8 +52,8 @@ _NEVER_CIPHERED = frozenset((acse.AARE, acse.RLRE, *SERVICE_ERRORS))
 _LISTS = int(Conformance.MULTIPLE_REFERENCES)
 _UNASKED = frozenset((0x0F, 0x18, 0xC2))
 """DataNotification, InformationReport, EventNotification."""
-_WHOLE_APDU = 0xFFFF
-"""Octets in one frame from which on a link has no frames smaller than an APDU."""
+_AWAITING = frozenset((State.ASSOCIATING, State.AUTHENTICATING, State.BUSY, State.RELEASING))
+"""States in which an APDU of the meter is due."""
 _REPLY_TO_HLS = MethodDescriptor(15, LogicalName(b"\x00\x00\x28\x00\x00\xff"), 1)
 _DECIPHERING_ERROR = {acse.CONFIRMED_SERVICE_ERROR: b"\x00\x06", xdlms.EXCEPTION_RESPONSE: b"\x05"}
 """How errors that blame the keys go on, behind tag and service or state, whichever that is."""
@@ -101,7 +101,7 @@ class ClientAssociation:
         self._invoke_id = 0
         self._exchange: Exchange | None = None
         self._protection: Protection | None = None
-        self._transfer: BlockTransfer | None = None
+        self._carrier = ApduCarrier(link, parameters.block_window)
         self._fast = FastPath(link)
         self.state = State.CLOSED
         self.negotiated: InitiateResponse | None = None
@@ -130,6 +130,7 @@ class ClientAssociation:
         self._move(Move.ASSOCIATE)
         self._authentication = authentication
         self._protection = None
+        self._carrier.agreed(0, blocks=False)
         request = authentication.request(
             parameters.proposed, parameters.max_receive_pdu, short_names=parameters.short_names
         )
@@ -229,27 +230,15 @@ class ClientAssociation:
         self._invoke_id = invoke_id
         self._exchange = exchange
         self._fast.forget()
-        self._send(apdu)
+        self._carrier.send(apdu)
 
     def _room(self) -> int:
         """Octets an APDU may have before it is ciphered; 0 where there is no limit, or blocks carry any."""
-        if self.negotiated is None or self.agrees(Conformance.GENERAL_BLOCK_TRANSFER):
-            return 0
-        most = self.negotiated.max_receive_pdu
+        most = self._carrier.most
         return most and max(1, most - (self._protection.overhead if self._protection else 0))
 
     def _protected(self, apdu: bytes) -> bytes:
         return apdu if self._protection is None else self._protection.protect(apdu)
-
-    def _send(self, apdu: bytes) -> None:
-        most = 0 if self.negotiated is None else self.negotiated.max_receive_pdu
-        if most and len(apdu) > most and self.agrees(Conformance.GENERAL_BLOCK_TRANSFER):
-            self._transfer = self._new_transfer(most)
-            for block in self._transfer.send(apdu):
-                self._link.send(block)
-        else:
-            self._transfer = None
-            self._link.send(apdu)
 
     def release(self) -> None:
         """End the association and the link: RLRQ where there is one, then DISC; AssociationClosed follows."""
@@ -344,6 +333,7 @@ class ClientAssociation:
                 self._receive(event.apdu)
             elif isinstance(event, LinkOpened):
                 self._link_opened = event
+                self._carrier.linked(event)
                 if self.state is State.LINKING:
                     self._move(Move.LINK_UP)
                     self.associate()
@@ -383,11 +373,10 @@ class ClientAssociation:
         if not apdu:
             self._events.append(Discarded("empty APDU", 0, damaged=False))
             return
-        if apdu[0] == GENERAL_BLOCK_TRANSFER:
-            whole = self._block(apdu)
-            if whole is None:
-                return
-            apdu = whole
+        whole = self._carrier.receive(apdu, awaited=self.state in _AWAITING)
+        if whole is None:
+            return
+        apdu = whole
         if self._protection is not None and apdu[0] not in _NEVER_CIPHERED:
             apdu = self._protection.unprotect(apdu)
         receive = self._receivers.get(self.state)
@@ -397,23 +386,6 @@ class ClientAssociation:
             self._events.append(Discarded(f"APDU while {self.state.value}", len(apdu), damaged=False))
         else:
             receive(self, apdu)
-
-    def _new_transfer(self, most: int) -> BlockTransfer:
-        # HDLC has one APDU under way towards the meter; a wrapper carries any of them whole, and as many as one likes.
-        at_once = MAX_WINDOW if self._link_opened.max_information_send >= _WHOLE_APDU else 1
-        return BlockTransfer(self._parameters.block_window, most, at_once)
-
-    def _block(self, apdu: bytes) -> bytes | None:
-        """Take a block of a general block transfer; the whole APDU with its last one."""
-        if self._transfer is None:
-            most = 0 if self.negotiated is None else self.negotiated.max_receive_pdu
-            self._transfer = self._new_transfer(most)
-        due, whole = self._transfer.receive(apdu)
-        if whole is not None:
-            self._transfer = None
-        for block in due:
-            self._link.send(block)
-        return whole
 
     def _receive_while_associating(self, apdu: bytes) -> None:
         tag = apdu[0]
@@ -441,7 +413,9 @@ class ClientAssociation:
             raise _initiate_error(information)
         self.negotiated = InitiateResponse.decode(information)
         self._agreed = int(self.negotiated.conformance)
-        self._fast.opened(self.negotiated.max_receive_pdu)
+        max_pdu = self.negotiated.max_receive_pdu
+        self._fast.opened(max_pdu)
+        self._carrier.agreed(max_pdu, blocks=self.agrees(Conformance.GENERAL_BLOCK_TRANSFER))
         self._protection = authentication.protection
         if authentication.needs_proof:
             self._move(Move.CHALLENGED)
@@ -460,7 +434,7 @@ class ClientAssociation:
         else:
             self._exchange = ActionExchange([(_REPLY_TO_HLS, value)])
         self._invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
-        self._send(self._protected(self._exchange.start(self._invoke_id, self._room())))
+        self._carrier.send(self._protected(self._exchange.start(self._invoke_id, self._room())))
 
     def _receive_while_authenticating(self, apdu: bytes) -> None:
         exchange, authentication, negotiated = self._exchange, self._authentication, self.negotiated
@@ -471,7 +445,7 @@ class ClientAssociation:
             raise LocalProtocolError("authenticating without an exchange")
         step = exchange.receive(apdu)
         if isinstance(step, Ask):
-            self._send(self._protected(step.apdu))
+            self._carrier.send(self._protected(step.apdu))
         elif isinstance(step, Ignored):
             self._events.append(Discarded(step.reason, len(apdu), damaged=False))
         else:
@@ -504,7 +478,7 @@ class ClientAssociation:
             exchange = self._exchange = self._fast.exchange(self._invoke_id)
         step = exchange.receive(apdu)
         if isinstance(step, Ask):
-            self._send(self._protected(step.apdu))
+            self._carrier.send(self._protected(step.apdu))
         elif isinstance(step, Ignored):
             self._events.append(Discarded(step.reason, len(apdu), damaged=False))
         else:

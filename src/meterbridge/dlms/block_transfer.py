@@ -17,6 +17,8 @@ HEAD = 9
 """Most octets of a block beside its data: tag, control, two numbers, length."""
 MAX_WINDOW = 0x3F
 """Most blocks at once that can be said."""
+_MOST_USELESS = 2 * MAX_WINDOW
+"""Blocks without progress after which a peer is given up: a window said again, and one more."""
 _LAST, _STREAMING, _WINDOW = 0x80, 0x40, MAX_WINDOW
 
 
@@ -84,10 +86,14 @@ class BlockTransfer:
         self._max_pdu = max_pdu
         self._at_once = at_once
         self._blocks: list[bytes] = []
-        self._sent = 0
+        self._acknowledged = 0
+        self._number = 0  # of the block we sent last
         self._peer_window = 1
         self._received = bytearray()
         self._expected = 1
+        self._useless = 0
+        self.streaming = False
+        """Whether the peer goes on by itself, without waiting to be answered."""
 
     def send(self, apdu: bytes) -> list[bytes]:
         """Begin to send an APDU; return the APDUs due now. The rest follows the peer's acknowledgements.
@@ -99,51 +105,69 @@ class BlockTransfer:
         if size < 1:
             raise LocalProtocolError("the meter's largest APDU is too small for a block")
         self._blocks = [apdu[start : start + size] for start in range(0, len(apdu), size)]
-        self._sent = 0
+        self._acknowledged = 0
         # Before the peer has told its window, one block at a time.
         return self._send_window()
 
     def _send_window(self) -> list[bytes]:
-        out = []
-        end = min(self._sent + max(1, min(self._peer_window, self._at_once)), len(self._blocks))
-        for index in range(self._sent, end):
-            last = index + 1 == len(self._blocks)
-            streaming = index + 1 < end
-            number = index + 1 & 0xFFFF
-            out.append(
-                Block(number, self._expected - 1 & 0xFFFF, self._blocks[index], last, streaming, self._window).encode()
-            )
-        self._sent = end
-        return out
+        begin = self._acknowledged
+        end = min(begin + max(1, min(self._peer_window, self._at_once)), len(self._blocks))
+        self._number = end
+        return [
+            Block(
+                index + 1 & 0xFFFF,
+                self._expected - 1 & 0xFFFF,
+                self._blocks[index],
+                last=index + 1 == len(self._blocks),
+                streaming=index + 1 < end,
+                window=self._window,
+            ).encode()
+            for index in range(begin, end)
+        ]
 
     def receive(self, apdu: bytes) -> tuple[list[bytes], bytes | None]:
         """Take a block of the peer; return the APDUs due to it, and the whole APDU once it is complete.
 
         Raises:
-            RemoteProtocolError: malformed, or blocks that cannot be.
+            RemoteProtocolError: malformed, blocks that cannot be, or nothing but blocks that bring nothing new.
         """
         block = Block.decode(apdu)
-        out: list[bytes] = []
+        self.streaming = block.streaming and not block.last
         if block.window:
             self._peer_window = block.window
+        before = self._acknowledged, self._expected
+        due, whole = self._take(block)
+        self._useless = self._useless + 1 if before == (self._acknowledged, self._expected) else 0
+        if self._useless > _MOST_USELESS:
+            raise RemoteProtocolError(f"more than {_MOST_USELESS} blocks that bring nothing new")
+        return due, whole
+
+    def _take(self, block: Block) -> tuple[list[bytes], bytes | None]:
         if self._blocks:
             if block.acknowledged > len(self._blocks):
                 raise RemoteProtocolError(f"block {block.acknowledged} acknowledged, {len(self._blocks)} were sent")
             # What the peer has not got is sent again: it acknowledges the last without a gap.
-            self._sent = block.acknowledged
-            if self._sent < len(self._blocks):
+            self._acknowledged = block.acknowledged
+            if block.acknowledged < len(self._blocks):
                 return self._send_window(), None
             self._blocks = []
-        if not block.data and not block.last:
-            return out, None
+        if not block.data and not self._received:
+            # An acknowledgement, which some count as a block and others do not.
+            self._expected = block.number + 1 if block.number == self._expected else self._expected
+            return [], None
+        if not self._received and block.number == 1:
+            self._expected = 1
         if block.number == self._expected & 0xFFFF:
             self._received += block.data
             self._expected += 1
             if len(self._received) > MAX_APDU:
                 raise RemoteProtocolError(f"blocks of more than {MAX_APDU} octets")
             if block.last:
-                return out, bytes(self._received)
-        if not block.streaming:
-            acknowledged = self._expected - 1 & 0xFFFF
-            out.append(Block(1, acknowledged, b"", True, False, self._window).encode())
-        return out, None
+                whole = bytes(self._received)
+                self._received.clear()
+                return [], whole
+        if block.streaming:
+            return [], None
+        self._number += 1
+        acknowledgement = Block(self._number & 0xFFFF, self._expected - 1 & 0xFFFF, b"", True, False, self._window)
+        return [acknowledgement.encode()], None

@@ -194,8 +194,8 @@ class _Station:
 
     # ---- numbered transfer
 
-    def send(self, apdu: bytes) -> None:
-        """Send an APDU, in as many frames as it takes.
+    def send(self, apdu: bytes, *more: bytes) -> None:
+        """Send APDUs one behind the other, in as many frames as it takes.
 
         Raises:
             LocalProtocolError: the link is not open, or the last APDU is still under way.
@@ -205,10 +205,11 @@ class _Station:
         if self._queue:
             raise LocalProtocolError("an APDU cannot be sent while the last one is under way")
         self._unacknowledged.clear()
-        information = self._llc_out + apdu
         size = self.negotiated.max_information_send
-        for start in range(0, len(information), size):
-            self._queue.append((information[start : start + size], start + size < len(information)))
+        for each in (apdu, *more):
+            information = self._llc_out + each
+            for start in range(0, len(information), size):
+                self._queue.append((information[start : start + size], start + size < len(information)))
         self._send_window()
 
     def _send_window(self) -> None:
@@ -247,6 +248,9 @@ class _Station:
             # The tail of an earlier answer, too: it must not become the head of this one.
             self._events.append(Discarded("information without its LLC header", len(frame.information)))
             return False
+        if frame.segmented and not frame.information:
+            self._events.append(Discarded("segment without information", 0))
+            return False
         self._received += frame.information
         if len(self._received) > MAX_APDU:
             self._received.clear()
@@ -278,6 +282,7 @@ class HdlcLink(_Station):
         super().__init__(client, server, parameters or HdlcParameters())
         self._retransmissions = 0
         self._polls = 0
+        self._polled = False  # the meter ended its turn with its last frame of information
 
     def _from_peer(self, source: bytes) -> bool:
         # Some meters answer with another address length than they were called by.
@@ -299,16 +304,22 @@ class HdlcLink(_Station):
         parameters = self._parameters
         self._write(Control.SNRM | POLL_FINAL, b"" if parameters.is_default else parameters.encode())
 
-    def send(self, apdu: bytes) -> None:
-        """Send an APDU, in as many frames as it takes.
+    def send(self, apdu: bytes, *more: bytes) -> None:
+        """Send APDUs one behind the other, in as many frames as it takes; what is left of earlier ones is not sent.
 
         Raises:
-            LocalProtocolError: the link is not open, or the last APDU is still under way.
+            LocalProtocolError: the link is not open.
         """
         self._retransmissions = self._polls = 0
         # Whatever an earlier request still had under way is over.
         self._received.clear()
-        super().send(apdu)
+        self._queue.clear()
+        super().send(apdu, *more)
+
+    def go_on(self) -> None:
+        """Let the meter send more where it waits to be polled; in the middle of its window it does not."""
+        if self.state is LinkState.OPEN and self._polled:
+            self._ready()
 
     # ---- the quick way: see FastLink
 
@@ -455,6 +466,7 @@ class HdlcLink(_Station):
             self._set_aside(f"I frame with N(R)={frame.receive_sequence} for frames never sent")
             return
         self._polls = self._retransmissions = 0
+        self._polled = frame.final
         useful = self._take_information(frame)
         if not frame.segmented and not self._unacknowledged:
             # Answered before it was all said (an error, as a rule): the rest is not waited for.
@@ -559,6 +571,10 @@ class HdlcServerLink(_Station):
             self._send_window()
         else:
             self._ready()
+
+    def go_on(self) -> None:
+        """Let the client send more: what it sent is not answered yet."""
+        self._ready()
 
     def handle_timeout(self) -> bool:
         """A server waits to be asked: never anything to repeat."""

@@ -54,8 +54,11 @@ class Link(Protocol):
     def connect(self) -> None:
         """Ask for the link; LinkOpened follows, at once where the framing needs no handshake."""
 
-    def send(self, apdu: bytes) -> None:
-        """Send an APDU, in as many frames as it takes."""
+    def send(self, apdu: bytes, *more: bytes) -> None:
+        """Send an APDU, in as many frames as it takes; and more that belong to it, as blocks do."""
+
+    def go_on(self) -> None:
+        """The peer has more to send without being answered: let it."""
 
     def disconnect(self) -> None:
         """Ask for the link's end; LinkClosed follows, at once where the framing needs no handshake."""

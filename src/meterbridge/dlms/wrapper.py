@@ -45,17 +45,21 @@ class WrapperLink:
             self._open = False
             self._events.append(LinkClosed("disconnected", requested=True))
 
-    def send(self, apdu: bytes) -> None:
-        """Send an APDU.
+    def send(self, apdu: bytes, *more: bytes) -> None:
+        """Send APDUs.
 
         Raises:
             LocalProtocolError: the link is not open, or more than 65,535 octets.
         """
         if not self._open:
             raise LocalProtocolError("an APDU cannot be sent on a link that is closed")
-        if len(apdu) > MAX_APDU:
-            raise LocalProtocolError(f"an APDU of {len(apdu)} octets does not fit a wrapper")
-        self._out += _HEADER.pack(VERSION, self._own, self._peer, len(apdu)) + apdu
+        for each in (apdu, *more):
+            if len(each) > MAX_APDU:
+                raise LocalProtocolError(f"an APDU of {len(each)} octets does not fit a wrapper")
+            self._out += _HEADER.pack(VERSION, self._own, self._peer, len(each)) + each
+
+    def go_on(self) -> None:
+        """Both ends of a wrapper send as they like: nothing to do."""
 
     # ---- the quick way: see FastLink
 

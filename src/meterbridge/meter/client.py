@@ -140,6 +140,8 @@ class Timeouts:
     Args:
         connect: for the TCP connection.
         response: for an answer, and for each part of one that comes in parts.
+        exchange: for a request and its whole answer, however many parts it has: a meter that always sends one more
+            part would hold its worker for ever.
         retransmissions: how often an HDLC request is said again after `response` without an answer.
         keep_alive: idle time after which RR keeps an HDLC link from its inactivity time-out; 0 leaves it alone.
     """
@@ -148,6 +150,7 @@ class Timeouts:
     response: float = 5.0
     retransmissions: int = 1
     keep_alive: float = 0.0
+    exchange: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -700,7 +703,8 @@ class DLMSClient:
         octets = association.data_to_send()
         if octets and self._transport is not None:
             # The exchange goes on: the meter has the full time for its next part. Noise alone buys it none.
-            self._deadline = asyncio.get_running_loop().time() + self.timeouts.response
+            now, limit = asyncio.get_running_loop().time(), self._asked_at + self.timeouts.exchange
+            self._deadline = min(now + self.timeouts.response, limit)
             self._retransmitted = 0
             self._transport.write(octets)
 
@@ -761,7 +765,8 @@ class DLMSClient:
         loop = asyncio.get_running_loop()
         if loop.time() >= self._deadline:
             before = self._retransmitted
-            if before >= self.timeouts.retransmissions or not association.handle_timeout():
+            over = loop.time() >= self._asked_at + self.timeouts.exchange
+            if over or before >= self.timeouts.retransmissions or not association.handle_timeout():
                 self._fail(self._silence(association))
                 return
             self._pump(association)
@@ -770,6 +775,8 @@ class DLMSClient:
         self._timer = loop.call_at(self._deadline, self._check_deadline)
 
     def _silence(self, association: ClientAssociation) -> ResponseTimeout:
+        if asyncio.get_running_loop().time() >= self._asked_at + self.timeouts.exchange:
+            return ResponseTimeout(f"{self.address} had not answered in full after {self.timeouts.exchange:g} s")
         waited = self.timeouts.response * (self._retransmitted + 1)
         if association.state is State.LINKING:
             return ResponseTimeout(

@@ -61,14 +61,9 @@ class _MeterLink(HdlcServerLink):
     def answer(self, apdus: Sequence[bytes]) -> None:
         """Send what answers an APDU, RR where nothing does."""
         if not apdus:
-            self._ready()
+            self.go_on()
             return
-        size = self.negotiated.max_information_send
-        for apdu in apdus:
-            information = LLC_RESPONSE + apdu
-            for start in range(0, len(information), size):
-                self._queue.append((information[start : start + size], start + size < len(information)))
-        self._send_window()
+        self.send(*apdus)
 
     def apdus_at_once(self, longest: int) -> int:
         """How many APDUs of so many octets go out before the client has to ask on."""
@@ -165,9 +160,8 @@ class WrapperSide:
             return b""
         link.receive_data(data)
         while (event := link.next_event()) is not None:
-            if isinstance(event, ApduReceived):
-                for answer in association.respond(event.apdu, now):
-                    link.send(answer)
+            if isinstance(event, ApduReceived) and (answers := association.respond(event.apdu, now)):
+                link.send(*answers)
         return link.data_to_send()
 
     def close(self) -> None:
