@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +14,7 @@ import uvloop
 
 from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.cli.logs import configure_logging
+from meterbridge.cli.supervisor import Supervisor
 from meterbridge.errors import ConfigurationError, StoreError
 from meterbridge.service import Service
 from meterbridge.settings import Settings, load_settings
@@ -34,11 +36,11 @@ def run(
     if behind_proxy:
         settings = settings.model_copy(update={"api": settings.api.model_copy(update={"behind_proxy": True})})
     configure_logging(settings.log)
-    if not uvloop.run(_run(settings, config)):
+    if not uvloop.run(_run(settings, config, Supervisor(os.environ))):
         raise typer.Exit(INCOMPLETE)
 
 
-async def _run(settings: Settings, config: Path | None) -> bool:
+async def _run(settings: Settings, config: Path | None, supervisor: Supervisor) -> bool:
     """Run until told to stop. False when the service broke by itself."""
     from meterbridge.api import ApiServer
 
@@ -51,27 +53,39 @@ async def _run(settings: Settings, config: Path | None) -> bool:
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     watching = [asyncio.ensure_future(event.wait()) for event in (stop, service.broken)]
+    feeding = asyncio.create_task(supervisor.feed())
     try:
         await service.start()
         await api.start()
         _log.info("api_started", host=settings.api.host, port=settings.api.port)
-        reloading = asyncio.create_task(_reload(service, config, reload))
+        supervisor.ready(_status(service))
+        reloading = asyncio.create_task(_reload(service, config, reload, supervisor))
         await asyncio.wait([*watching, reloading], return_when=asyncio.FIRST_COMPLETED)
         reloading.cancel()
+        supervisor.stopping("told to stop" if stop.is_set() else "something ended that should run for ever")
     finally:
         for task in watching:
             task.cancel()
         await api.stop()
         await service.stop()
+        feeding.cancel()
     return stop.is_set()
 
 
-async def _reload(service: Service, config: Path | None, wanted: asyncio.Event) -> None:
+async def _reload(service: Service, config: Path | None, wanted: asyncio.Event, supervisor: Supervisor) -> None:
     """At each SIGHUP read settings and meters again; what cannot be read changes nothing."""
     while True:
         await wanted.wait()
         wanted.clear()
+        supervisor.reloading()
         try:
             await service.reload(load_settings(config))
         except (ConfigurationError, StoreError) as error:
             _log.error("reload_failed", reason=str(error))
+            supervisor.ready(f"{_status(service)}; the last reload failed: {error}")
+        else:
+            supervisor.ready(_status(service))
+
+
+def _status(service: Service) -> str:
+    return f"polling {len(service.fleet.workers)} meters"

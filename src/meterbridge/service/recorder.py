@@ -10,9 +10,11 @@ import structlog
 from meterbridge.errors import StoreError
 from meterbridge.fleet import AlarmDesk
 from meterbridge.model import MeterId
-from meterbridge.store import AlarmRepository, MeterRepository
+from meterbridge.store import AlarmRepository, MeterRepository, Severity
 
 _log = structlog.get_logger(__name__)
+DATABASE_FAILING = "database_failing"
+"""Alarm of the installation: nothing can be written to the database."""
 
 
 @dataclass(slots=True)
@@ -41,7 +43,10 @@ class Recorder:
         self._due.errors[meter] = reason
 
     async def record(self, meters: MeterRepository, alarms: AlarmRepository) -> None:
-        """Write what is due; what the database refuses is logged."""
+        """Write what is due; while the database refuses it, it stays due and an alarm is open.
+
+        Polling and delivery do without the database: that it is away must not make holes.
+        """
         due, self._due = self._due, _Due()
         try:
             if due.seen:
@@ -50,4 +55,9 @@ class Recorder:
                 await meters.record_errors(due.errors)
             await self._desk.flush(alarms)
         except StoreError as error:
-            _log.error("record_failed", reason=str(error))
+            self._due = _Due(due.seen | self._due.seen, {**due.errors, **self._due.errors})
+            if (None, DATABASE_FAILING) not in self._desk.open:
+                _log.error("record_failed", reason=str(error))
+            self._desk.raise_alarm(None, DATABASE_FAILING, Severity.CRITICAL, str(error))
+        else:
+            self._desk.resolve(None, DATABASE_FAILING)
