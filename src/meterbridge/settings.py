@@ -38,6 +38,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Octets = Annotated[int, Field(ge=65_536, le=1_099_511_627_776)]
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Bound = Annotated[float, Field(ge=0, le=1_000_000_000, allow_inf_nan=False)]
 Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
 
 
@@ -335,6 +337,48 @@ class NetworkSettings(_Section):
     )
 
 
+class TargetsSettings(_Section):
+    """What `meterbridge qos` and `meterbridge plan` hold the installation against."""
+
+    window_minutes: Annotated[int, Field(ge=1, le=10_080)] = Field(
+        default=15, description="Time over which metrics are judged, in minutes."
+    )
+    success_rate_warning: Percent = Field(default=99.0, description="Least rate of polls that give a reading, percent.")
+    success_rate_critical: Percent = Field(default=90.0, description="The same, below which it is critical, percent.")
+    mqtt_rate_warning: Percent = Field(default=99.0, description="Least rate of readings acknowledged, percent.")
+    mqtt_rate_critical: Percent = Field(default=90.0, description="The same, below which it is critical, percent.")
+    reachable_warning: Percent = Field(default=100.0, description="Least share of meters that can be reached, percent.")
+    reachable_critical: Percent = Field(default=90.0, description="The same, below which it is critical, percent.")
+    latency_warning_ms: Bound = Field(default=2_000.0, description="Longest mean time of an answer, in milliseconds.")
+    latency_critical_ms: Bound = Field(default=6_000.0, description="The same, above which it is critical.")
+    loss_warning: Percent = Field(default=5.0, description="Most pings lost, percent of those sent to a meter.")
+    loss_critical: Percent = Field(default=50.0, description="The same, above which it is critical, percent.")
+    reconnections_warning: Bound = Field(default=5.0, description="Most reconnections of a meter per hour.")
+    reconnections_critical: Bound = Field(default=20.0, description="The same, above which it is critical.")
+    hdlc_errors_warning: Bound = Field(default=20.0, description="Most damaged frames of a meter per hour.")
+    hdlc_errors_critical: Bound = Field(default=200.0, description="The same, above which it is critical.")
+    backlog_warning_s: Bound = Field(default=300.0, description="Age of the oldest undelivered reading, in seconds.")
+    backlog_critical_s: Bound = Field(default=3_600.0, description="The same, above which it is critical, in seconds.")
+    disk_free_warning: Percent = Field(default=10.0, description="Least free space where data and log lie, percent.")
+    disk_free_critical: Percent = Field(default=3.0, description="The same, below which it is critical, percent.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> TargetsSettings:
+        for name in ("success_rate", "mqtt_rate", "reachable", "disk_free"):
+            if getattr(self, f"{name}_critical") > getattr(self, f"{name}_warning"):
+                raise ValueError(f"{name}_critical must not be above {name}_warning")
+        for name, unit in (
+            ("latency", "_ms"),
+            ("loss", ""),
+            ("reconnections", ""),
+            ("hdlc_errors", ""),
+            ("backlog", "_s"),
+        ):
+            if getattr(self, f"{name}_critical{unit}") < getattr(self, f"{name}_warning{unit}"):
+                raise ValueError(f"{name}_critical{unit} must not be below {name}_warning{unit}")
+        return self
+
+
 class Settings(BaseSettings):
     """Every setting, validated; made by `load_settings` and passed on in parts, never whole."""
 
@@ -357,6 +401,7 @@ class Settings(BaseSettings):
     api: ApiSettings = Field(default_factory=ApiSettings)
     log: LogSettings = Field(default_factory=LogSettings)
     network: NetworkSettings = Field(default_factory=NetworkSettings)
+    targets: TargetsSettings = Field(default_factory=TargetsSettings)
 
     @classmethod
     def settings_customise_sources(

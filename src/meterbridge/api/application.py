@@ -15,15 +15,18 @@ from meterbridge.api.history import history_routes
 from meterbridge.api.meters import meter_routes
 from meterbridge.api.problem import Problem, install
 from meterbridge.api.system import system_routes
-from meterbridge.service import Service
+from meterbridge.service import Inspector, Service
 from meterbridge.settings import ApiSettings
 
 
-def make_application(service: Service, access: Access, hub: EventHub, settings: ApiSettings, log_file: Path) -> FastAPI:
+def make_application(
+    service: Service, inspector: Inspector, access: Access, hub: EventHub, settings: ApiSettings, log_file: Path
+) -> FastAPI:
     """Make the application.
 
     Args:
         service: started.
+        inspector: judges it.
         access: looks up tokens.
         hub: source of events.
         settings: limits.
@@ -52,7 +55,7 @@ def make_application(service: Service, access: Access, hub: EventHub, settings: 
     install(application)
     application.include_router(meter_routes(service, log_file))
     application.include_router(history_routes(service))
-    application.include_router(system_routes(service, hub))
+    application.include_router(system_routes(service, inspector, hub))
     application.add_middleware(
         Gate,
         access=access,

@@ -16,7 +16,7 @@ from meterbridge.api.access import LOCAL_TOKEN, Access
 from meterbridge.api.application import make_application
 from meterbridge.api.events import EventHub
 from meterbridge.errors import ConfigurationError
-from meterbridge.service import Service
+from meterbridge.service import Inspector, Service, live_of
 from meterbridge.settings import ApiSettings, Settings
 from meterbridge.store import TokenRepository
 
@@ -83,7 +83,8 @@ class ApiServer:
 
     def _make(self, access: Access) -> _Server:
         api = self._settings.api
-        application = make_application(self._service, access, self._hub, api, self._settings.log.file)
+        inspector = Inspector(self._settings, lambda: live_of(self._service))
+        application = make_application(self._service, inspector, access, self._hub, api, self._settings.log.file)
         config = uvicorn.Config(
             application,
             log_config=None,

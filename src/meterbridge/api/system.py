@@ -14,16 +14,17 @@ from meterbridge.api.exposition import CONTENT_TYPE, exposition
 from meterbridge.api.problem import problem
 from meterbridge.api.shapes import alarm_shape
 from meterbridge.operations import health_of
-from meterbridge.service import Service
+from meterbridge.service import Inspector, Service
 
 MinutesQuery = Annotated[int, Query(ge=1, le=10_080, description="how far back")]
 
 
-def system_routes(service: Service, hub: EventHub) -> APIRouter:
+def system_routes(service: Service, inspector: Inspector, hub: EventHub) -> APIRouter:
     """Make the routes that are not about one meter.
 
     Args:
         service: started.
+        inspector: judges it.
         hub: source of events.
     """
     routes = APIRouter(tags=["system"])
@@ -40,6 +41,14 @@ def system_routes(service: Service, hub: EventHub) -> APIRouter:
             until,
         )
         return JSONResponse(asdict(report))
+
+    @routes.get("/api/system/qos", summary="Service, meters, servers and metrics against their targets")
+    async def qos() -> JSONResponse:
+        return JSONResponse(asdict(await inspector.quality(service.repository, service.database)))
+
+    @routes.get("/api/system/plan", summary="What is wrong and what to do about it, most urgent first")
+    async def plan() -> JSONResponse:
+        return JSONResponse(asdict(await inspector.plan(service.repository, service.database)))
 
     @routes.get("/api/system/outbox", summary="What waits to be delivered, and over which routes")
     async def outbox() -> dict[str, Any]:

@@ -41,6 +41,8 @@ _COMMANDS = {
     "logs": "log_lines:logs",
     "follow": "log_lines:follow",
     "health": "health:health",
+    "qos": "qos:qos",
+    "plan": "plan:plan",
     "backfill": "backfill:backfill",
     "import": "db:import_",
     "db": "db:app",

@@ -7,7 +7,6 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,6 +20,7 @@ from meterbridge.cli.backend import (
     running_service,
     say_no_service,
 )
+from meterbridge.cli.console import console
 from meterbridge.cli.exits import UNREACHABLE
 from meterbridge.errors import MeterError
 from meterbridge.meter import DLMSClient, Timeouts, load_model
@@ -126,5 +126,5 @@ def _print(result: dict[str, Any]) -> None:
         table.add_row(Text(name), Text(str(quantity["value"])), quantity["unit"] or "")
     for name, reason in result["errors"].items():
         table.add_row(Text(name), Text(str(reason), "red"), "")
-    Console().print(table)
+    console().print(table)
     typer.echo(f"answered in {result['latency_ms']} ms")

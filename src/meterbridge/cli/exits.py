@@ -18,6 +18,10 @@ UNREACHABLE = 3
 """The meter cannot be reached, stays silent, or talks nonsense."""
 REFUSED = 4
 """The meter refused the association."""
+UNKNOWN = 3
+"""`qos` could not find out, as monitoring systems expect it."""
+QUALITY = {"ok": 0, "warning": 1, "critical": 2}
+"""Outcomes of `qos`."""
 INTERRUPTED = 130
 
 

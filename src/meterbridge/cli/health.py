@@ -8,12 +8,12 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.cli.backend import ConfigOption, JsonOption, in_database
+from meterbridge.cli.console import console
 from meterbridge.operations import Health, health_of
 from meterbridge.settings import load_settings
 from meterbridge.store import AlarmRepository, MeterRepository, MetricsRepository
@@ -48,7 +48,7 @@ def health(
         table.add_row(Text(line.name), *_figures(line), Text(", ".join(line.open_alarms), "red"))
     table.add_section()
     table.add_row("all", *_figures(report), str(report.open_alarms))
-    Console().print(table)
+    console().print(table)
 
 
 def _figures(line: Any) -> tuple[str, ...]:

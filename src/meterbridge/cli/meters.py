@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,6 +19,7 @@ from meterbridge.cli.backend import (
     running_service,
     say_no_service,
 )
+from meterbridge.cli.console import console
 from meterbridge.meter import load_model, model_names
 from meterbridge.settings import load_settings
 from meterbridge.store import MeterRepository
@@ -72,7 +72,7 @@ def models(as_json: JsonOption = False) -> None:
     table = Table("model", "measurements")
     for name, measurements in known.items():
         table.add_row(name, ", ".join(measurements))
-    Console().print(table)
+    console().print(table)
 
 
 async def _listed(repository: MeterRepository, _: AsyncEngine) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _print_meters(meters: list[dict[str, Any]]) -> None:
             _time(meter["last_seen"]),
             Text(trouble),
         )
-    Console().print(table)
+    console().print(table)
 
 
 def show_meter(shape: dict[str, Any], as_json: bool) -> None:
@@ -117,7 +117,7 @@ def show_meter(shape: dict[str, Any], as_json: bool) -> None:
                 table.add_row(key, Text(_plain(number)))
         else:
             table.add_row(name, Text(_time(value) if name == "last_seen" else _plain(value)))
-    Console().print(table)
+    console().print(table)
 
 
 def _plain(value: object) -> str:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from meterbridge.cli.backend import running_service
+from meterbridge.cli.console import console
 from meterbridge.delivery import inspection
 from meterbridge.delivery.inspection import RouteSummary
 from meterbridge.errors import ConfigurationError, MeterbridgeError
@@ -58,20 +58,18 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(_as_json(settings.outbox, found, list(routes.values()))))
         return
-    console = Console()
-    console.print(
-        _table(routes.values(), live=connections is not None) if routes else "Nothing waits.", highlight=False
-    )
+    out = console()
+    out.print(_table(routes.values(), live=connections is not None) if routes else "Nothing waits.", highlight=False)
     retrying = f", {found.claimed} of them about to be sent again" if found.claimed else ""
-    console.print(f"{found.quarantined} in quarantine{retrying}.", highlight=False)
+    out.print(f"{found.quarantined} in quarantine{retrying}.", highlight=False)
     for meter, loss in found.losses.items():
-        console.print(
+        out.print(
             f"meter {meter}: {loss.rows} readings given up, the oldest of {_time(loss.since)}, the last at"
             f" {_time(loss.at)} UTC",
             highlight=False,
         )
     for path in found.set_aside:
-        console.print(f"damaged file set aside: {path}", highlight=False, markup=False)
+        out.print(f"damaged file set aside: {path}", highlight=False, markup=False)
 
 
 def _connections(settings: Settings) -> list[dict[str, Any]] | None:
@@ -162,7 +160,7 @@ def list_(
             str(len(row.payload)),
             Text(item.error),
         )
-    Console().print(table)
+    console().print(table)
 
 
 @app.command()

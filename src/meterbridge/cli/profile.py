@@ -10,10 +10,10 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from meterbridge.cli.console import console
 from meterbridge.cli.meter_command import associated, meter_command
 from meterbridge.cli.meter_options import JsonOption
 from meterbridge.cli.typed_value import moment
@@ -123,4 +123,4 @@ def _print(table: ProfileTable) -> None:
         shown.add_column(Text(_heading(column)), justify="left" if column.is_clock else "right")
     for row in table.rows:
         shown.add_row(*(Text("" if value is None else str(_cell(value))) for value in row))
-    Console().print(shown)
+    console().print(shown)

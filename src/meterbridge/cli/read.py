@@ -8,10 +8,10 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from meterbridge.cli.console import console
 from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.cli.meter_command import associated, meter_command
 from meterbridge.cli.meter_options import JsonOption
@@ -73,7 +73,7 @@ def _print_readout(names: list[str], readout: Readout) -> None:
             table.add_row(Text(name), Text(str(quantity.value)), quantity.unit or "", quantity.logical_name)
         else:
             table.add_row(Text(name), Text(str(readout.errors[name]), "red"), "", "")
-    Console().print(table)
+    console().print(table)
 
 
 @meter_command
@@ -102,7 +102,7 @@ def objects(meter: DLMSClient, as_json: JsonOption = False) -> None:
             _rights(row.attribute_access),
             " ".join(str(index) for index, mode in row.method_access.items() if mode),
         )
-    Console().print(table)
+    console().print(table)
 
 
 async def _objects(meter: DLMSClient) -> list[ObjectListElement]:

@@ -7,12 +7,12 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.cli.backend import ConfigOption, JsonOption, in_database
+from meterbridge.cli.console import console
 from meterbridge.settings import load_settings
 from meterbridge.store import MeterRepository, Role, Token, TokenRepository
 
@@ -49,7 +49,7 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     table = Table("name", "role")
     for token in tokens:
         table.add_row(Text(token.name), str(token.role))
-    Console().print(table)
+    console().print(table)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from meterbridge.model import Meter, MeterId
+from meterbridge.operations.checks import mean
 from meterbridge.store import Alarm, MeterMetrics
 
 
@@ -88,9 +89,9 @@ def health_of(
         since,
         until,
         lines,
-        _mean([line.success_rate for line in lines]),
-        _mean([line.mqtt_rate for line in lines]),
-        _mean([line.avg_latency for line in lines]),
+        mean([line.success_rate for line in lines]),
+        mean([line.mqtt_rate for line in lines]),
+        mean([line.avg_latency for line in lines]),
         sum(line.reconnections for line in lines),
         sum(line.hdlc_errors for line in lines),
         len(open_alarms),
@@ -101,16 +102,11 @@ def _line(meter: Meter, rows: list[MeterMetrics], types: set[str]) -> MeterHealt
     return MeterHealth(
         meter.id,
         meter.name,
-        _mean([row.success_rate for row in rows]),
-        _mean([row.mqtt_rate for row in rows]),
-        _mean([row.avg_latency for row in rows]),
+        mean([row.success_rate for row in rows]),
+        mean([row.mqtt_rate for row in rows]),
+        mean([row.avg_latency for row in rows]),
         # An old installation's rows may hold nothing here.
         sum(row.reconnections or 0 for row in rows),
         sum(row.hdlc_errors or 0 for row in rows),
         tuple(sorted(types)),
     )
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None

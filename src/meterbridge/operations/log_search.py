@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,11 +25,13 @@ class LogFilter:
         meter: only lines about this meter; None for all.
         level: least severity, one of `LEVELS`.
         since: not before, Unix milliseconds, or None.
+        until: before this, Unix milliseconds, or None.
     """
 
     meter: int | None = None
     level: str = "debug"
     since: int | None = None
+    until: int | None = None
 
     def wants(self, line: dict[str, Any]) -> bool:
         """Whether a line is wanted."""
@@ -38,7 +40,8 @@ class LogFilter:
         level = line.get("level")
         if level not in LEVELS or LEVELS.index(level) < LEVELS.index(self.level):
             return False
-        return self.since is None or (_ts(line) or 0) >= self.since
+        at = time_of(line) or 0 if self.since is not None or self.until is not None else 0
+        return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
 
 def search(file: Path, wanted: LogFilter, limit: int) -> list[dict[str, Any]]:
@@ -56,6 +59,9 @@ def search(file: Path, wanted: LogFilter, limit: int) -> list[dict[str, Any]]:
     for path in _newest_first(file):
         here: deque[dict[str, Any]] = deque(maxlen=limit - len(found))
         try:
+            if wanted.since is not None and path.stat().st_mtime * 1000 < wanted.since:
+                # What was last written before is of no use, and the files behind it are older still.
+                break
             with path.open(encoding="utf-8", errors="replace") as lines:
                 here.extend(line for line in map(_parsed, lines) if line is not None and wanted.wants(line))
         except FileNotFoundError:
@@ -109,7 +115,8 @@ def _parsed(text: str) -> dict[str, Any] | None:
     return line if isinstance(line, dict) else None
 
 
-def _ts(line: dict[str, Any]) -> int | None:
+def time_of(line: Mapping[str, Any]) -> int | None:
+    """Return when a line was written, Unix milliseconds; None for one without a time."""
     try:
         return round(datetime.fromisoformat(str(line.get("timestamp"))).timestamp() * 1000)
     except ValueError:

@@ -1,14 +1,17 @@
 """Composition root: settings in, running objects out. The only room that knows everybody."""
 
 from meterbridge.service.counters import ServiceCounters
+from meterbridge.service.inspector import Inspector, live_of
 from meterbridge.service.limits import meter_address, open_vault, outbox_limits, route_settings
 from meterbridge.service.reports import Listener
 from meterbridge.service.service import Service
 
 __all__ = [
+    "Inspector",
     "Listener",
     "Service",
     "ServiceCounters",
+    "live_of",
     "meter_address",
     "open_vault",
     "outbox_limits",

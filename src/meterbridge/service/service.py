@@ -11,7 +11,17 @@ from typing import TypeVar
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from meterbridge.delivery import DeliveryAlarms, Event, Outbox, OutboxStats, Publisher, PublisherStats, damaged_files
+from meterbridge.delivery import (
+    Connected,
+    DeliveryAlarms,
+    Event,
+    Outbox,
+    OutboxStats,
+    Publisher,
+    PublisherStats,
+    StorageRecovered,
+    damaged_files,
+)
 from meterbridge.errors import ConfigurationError, MeterNotFound, StoreError
 from meterbridge.fleet import (
     AlarmDesk,
@@ -90,6 +100,7 @@ class Service:
         self.monitor: FleetMonitor | None = None
         self.network: NetworkMonitor | None = None
         self.broken = asyncio.Event()
+        self.started_at = 0
 
     # ---- what the rooms above look at, once it is started
 
@@ -163,6 +174,7 @@ class Service:
             ConfigurationError, StoreError, DeliveryError: infrastructure is not there; one clear line says which.
         """
         settings = self._settings
+        self.started_at = round(time.time() * 1000)
         make_folder(settings.outbox.path.parent)
         allow_files(settings.polling.max_connections + 256)
         self._engine = await open_database(settings.database.url)
@@ -307,7 +319,9 @@ class Service:
             file.write_text(render(report), encoding="utf-8")
 
     def _delivery_event(self, event: Event) -> None:
-        _log.info("delivery", what=type(event).__name__, detail=str(event))
+        what = type(event).__name__
+        told = {name: getattr(event, name) for name in event.__dataclass_fields__}
+        (_log.info if isinstance(event, (Connected, StorageRecovered)) else _log.warning)("delivery", what=what, **told)
         self._delivery_alarms.happened(event, time.time())
 
     async def _save_history(self, outbox: Outbox) -> None:

@@ -1,0 +1,141 @@
+"""Inspector: gathers the facts of an installation, asks its servers, and has them judged; service running or not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from meterbridge.delivery import BrokerRoute, RouteBook
+from meterbridge.errors import ConfigurationError
+from meterbridge.fleet import Verdict, choose_pinger
+from meterbridge.model import Meter, MeterId
+from meterbridge.operations import (
+    Live,
+    OutboxFact,
+    Places,
+    Plan,
+    Quality,
+    RouteFact,
+    Target,
+    gather,
+    plan_of,
+    probe,
+    quality_of,
+)
+from meterbridge.service.limits import route_settings
+from meterbridge.service.service import Service
+from meterbridge.settings import DeliverySettings, MqttSettings, Settings
+from meterbridge.store import MeterRepository
+
+_PROBE_TIMEOUT = 3.0
+_PINGS_AT_ONCE = 200
+
+
+class Inspector:
+    """Looks at an installation as it is now.
+
+    Args:
+        settings: of the installation.
+        live: tells what only the running service knows; None where none runs.
+    """
+
+    def __init__(self, settings: Settings, live: Callable[[], Live] | None = None) -> None:
+        self._settings = settings
+        self._live = live
+        url = settings.database.url
+        self._places = Places(url, settings.outbox.path, settings.log.file)
+
+    async def quality(self, repository: MeterRepository, engine: AsyncEngine) -> Quality:
+        """Check everything against its target; takes a few seconds where a server does not answer.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        settings = self._settings
+        meters = [meter for meter in (await repository.load_meters()).meters if meter.status != "inactive"]
+        targets = probe_targets(meters, settings.mqtt, settings.delivery)
+        if self._live is None:
+            probes, reachable = await asyncio.gather(probe(targets, _PROBE_TIMEOUT), self._ping(meters))
+        else:
+            probes, reachable = await probe(targets, _PROBE_TIMEOUT), {}
+        facts = await gather(repository, engine, self._places, self._told(), _now(), settings.targets.window_minutes)
+        facts = replace(facts, probes=tuple(probes), reachable=reachable or facts.reachable)
+        return await asyncio.to_thread(quality_of, facts, settings.targets)
+
+    async def plan(self, repository: MeterRepository, engine: AsyncEngine) -> Plan:
+        """Say what is wrong and what to do about it.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        targets = self._settings.targets
+        facts = await gather(repository, engine, self._places, self._told(), _now(), targets.window_minutes)
+        return await asyncio.to_thread(plan_of, facts, targets)
+
+    def _told(self) -> Live | None:
+        return None if self._live is None else self._live()
+
+    async def _ping(self, meters: Sequence[Meter]) -> dict[MeterId, bool | None]:
+        network = self._settings.network
+        pinger = await choose_pinger()
+        limit = asyncio.Semaphore(_PINGS_AT_ONCE)
+
+        async def answers(meter: Meter) -> bool:
+            async with limit:
+                for _ in range(network.outage_after):
+                    if await pinger.ping(meter.ip_address, meter.port, network.ping_timeout_s) is not None:
+                        return True
+            return False
+
+        found = await asyncio.gather(*(answers(meter) for meter in meters))
+        return dict(zip([meter.id for meter in meters], found, strict=True))
+
+
+def probe_targets(meters: Iterable[Meter], mqtt: MqttSettings, delivery: DeliverySettings) -> list[Target]:
+    """List the servers that readings go to, each once.
+
+    ThingsBoard is asked without a token: a second client with the same one would throw the first out.
+    """
+    book = RouteBook(route_settings(mqtt, delivery), lambda _: True)
+    found: dict[tuple[str, str, int], Target] = {}
+    for meter in meters:
+        if not meter.tb_enabled:
+            continue
+        try:
+            route = book.route_for(meter)
+        except ConfigurationError:
+            # The plan tells of a meter that is not usable.
+            continue
+        to, tls = route.endpoint, route.endpoint.tls
+        files = () if tls is None else (str(tls.ca), *(str(f) for f in (tls.certificate, tls.key) if f is not None))
+        if isinstance(route, BrokerRoute):
+            target = Target("broker", to.host, to.port, to.username, to.password, *files)
+        else:
+            target = Target("ThingsBoard", to.host, to.port, None, None, *files)
+        found[target.role, to.host, to.port] = target
+    return list(found.values())
+
+
+def live_of(service: Service) -> Live:
+    """Return what a running service knows at this moment."""
+    verdicts = service.network.verdicts if service.network is not None else {}
+    known = {Verdict.FINE: True, Verdict.METER_SILENT: True, Verdict.NETWORK_GONE: False, Verdict.OWN_LINK_GONE: False}
+    outbox = service.outbox_stats()
+    return Live(
+        service.started_at,
+        {status.meter.id: str(status.state) for status in service.statuses()},
+        {meter: known.get(verdict) for meter, verdict in verdicts.items()},
+        tuple(
+            RouteFact(each.route, each.meter, each.connected, each.reason, each.oldest_at, each.reconnects)
+            for each in service.route_stats()
+        ),
+        OutboxFact(outbox.rows, outbox.octets, outbox.quarantined, outbox.failing),
+    )
+
+
+def _now() -> int:
+    return round(time.time() * 1000)
