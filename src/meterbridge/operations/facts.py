@@ -58,6 +58,7 @@ class RouteFact:
         reason: why not, empty where it does.
         oldest_at: when the oldest row that waits was put, Unix milliseconds, or None.
         reconnects: connections after the first.
+        contested: how often in a row another client seems to have taken its connection away.
     """
 
     route: str
@@ -66,6 +67,7 @@ class RouteFact:
     reason: str = ""
     oldest_at: int | None = None
     reconnects: int = 0
+    contested: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,6 @@ _READING = (
 )
 """Alarms about reading a meter: together they are one trouble. Any other is a matter of its own."""
 _TOLD_LINES = 2
-_FLAPS = 3
 _Row = TypeVar("_Row", MeterMetrics, NetworkMetrics)
 
 
@@ -157,10 +156,9 @@ def _routes(facts: Facts, targets: TargetsSettings) -> Iterator[Symptom]:
         ]
         types = {alarm.type for alarm in alarms}
         lines = [line for line in facts.lines if line.get("event") == "delivery" and line.get("route") == route.route]
-        closed = [line for line in lines if "connection closed" in str(line.get("reason"))]
         age = (facts.now - route.oldest_at) / 1000 if route.oldest_at is not None else 0.0
         state = ""
-        if "route_contested" in types or len(closed) >= _FLAPS:
+        if "route_contested" in types or route.contested:
             state = "contested"
         elif route.connected is False and (route.reason or "route_down" in types):
             state = "down"
@@ -170,10 +168,7 @@ def _routes(facts: Facts, targets: TargetsSettings) -> Iterator[Symptom]:
             continue
         evidence = [alarm.message for alarm in alarms]
         if state == "contested":
-            evidence.append(
-                f"the server closed {len(closed)} connections within {_span(facts.now - facts.since)};"
-                f" {route.reconnects} reconnections since the service started"
-            )
+            evidence.append(f"{route.reconnects} reconnections since the service started")
         if age > 1:
             evidence.append(f"the oldest reading for it has waited {_span(round(age * 1000))}")
         if facts.outbox is not None:

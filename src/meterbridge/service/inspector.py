@@ -130,7 +130,9 @@ def live_of(service: Service) -> Live:
         {status.meter.id: str(status.state) for status in service.statuses()},
         {meter: known.get(verdict) for meter, verdict in verdicts.items()},
         tuple(
-            RouteFact(each.route, each.meter, each.connected, each.reason, each.oldest_at, each.reconnects)
+            RouteFact(
+                each.route, each.meter, each.connected, each.reason, each.oldest_at, each.reconnects, each.contested
+            )
             for each in service.route_stats()
         ),
         OutboxFact(outbox.rows, outbox.octets, outbox.quarantined, outbox.failing),
