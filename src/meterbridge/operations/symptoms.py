@@ -295,7 +295,8 @@ def _unusable(id_: MeterId, name: str, problem: str) -> Symptom:
 
 def _alarm(alarm: Alarm, meter: MeterFact | None) -> Symptom:
     who = _who(meter) if meter is not None else {"id": "", "name": "the installation", "host": "", "port": ""}
-    words = {**who, "type": alarm.type, "message": alarm.message}
+    since = datetime.fromtimestamp((alarm.created_at or 0) / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    words = {**who, "type": alarm.type, "message": alarm.message, "since": since}
     return Symptom("alarm", words, alarm.created_at, (alarm.message,), alarm.meter, alarm.severity)
 
 

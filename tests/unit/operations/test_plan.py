@@ -102,6 +102,8 @@ CASES: list[tuple[str, Facts, list[str]]] = [
     ),
     ("given up", with_meter("outbox_bound", status="active"), ["readings_given_up"]),
     ("unusable", replace(healthy(), unusable=(UnusableFact(MeterId(9), "bad", "port must be"),)), ["row_unusable"]),
+    ("database", replace(healthy(), alarms=(alarm(None, "database_failing"),)), ["database_failing"]),
+    ("outbox damaged", replace(healthy(), alarms=(alarm(None, "outbox_corrupt"),)), ["outbox_damaged"]),
     ("alarm without a rule", replace(healthy(), alarms=(alarm(None, "novel", severity="odd"),)), ["open_alarm"]),
     (
         "own fault",
@@ -197,7 +199,7 @@ def test_every_diagnosis_is_of_one_rule_and_every_kind_has_a_last_resort() -> No
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule.diagnosis)
 def test_the_commands_of_a_rule_can_be_typed_as_they_stand(rule: Any) -> None:
-    filled = dict.fromkeys(words_of(rule.symptom), "1")
+    filled = dict.fromkeys(words_of(rule.symptom), "1") | {"since": "2026-09-21T14:13:00Z"}
     for command in rule.commands:
         first, *arguments = shlex.split(command.format_map(filled))
         if first != "meterbridge":
