@@ -158,6 +158,9 @@ def set_(
     meter: DLMSClient,
     where: Annotated[str, typer.Argument(metavar="CLASS:OBIS:INDEX", help="What to write.")],
     value: Annotated[str, typer.Argument(metavar="VALUE", help=f"Typed like the present value, or {TYPED_FORM}.")],
+    unconfirmed: Annotated[
+        bool, typer.Option("--unconfirmed", help="Have the meter not answer (UnconfirmedWrite; with --sn).")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write an attribute, then read it back.
@@ -168,7 +171,7 @@ def set_(
     target = _target(where)
     descriptor = AttributeDescriptor(target.class_id, target.logical_name, target.attribute())
     typed = typed_value(value)
-    back = asyncio.run(_set(meter, descriptor, value, typed))
+    back = asyncio.run(_set(meter, descriptor, value, typed, confirmed=not unconfirmed))
     name = attribute_name(target.class_id, descriptor.attribute)
     # Written it is: that it may not be read is no failure.
     shown = None if isinstance(back, MeterError) else present(target.class_id, descriptor.attribute, back)
@@ -181,7 +184,9 @@ def set_(
         _print_named(name, shown)
 
 
-async def _set(meter: DLMSClient, descriptor: AttributeDescriptor, text: str, typed: Data | None) -> Any:
+async def _set(
+    meter: DLMSClient, descriptor: AttributeDescriptor, text: str, typed: Data | None, *, confirmed: bool
+) -> Any:
     async with associated(meter):
         if typed is None:
             [held] = await meter.get([descriptor], typed=True)
@@ -189,7 +194,7 @@ async def _set(meter: DLMSClient, descriptor: AttributeDescriptor, text: str, ty
                 raise _unrefused(held, f"{descriptor}, read for its type")
             typed = value_like(held, text)
         try:
-            await meter.set(descriptor, typed)
+            await meter.set(descriptor, typed, confirmed=confirmed)
         except (DataAccessError, ServiceError) as error:
             raise _unrefused(error, descriptor) from None
         [back] = await meter.get([descriptor])

@@ -59,6 +59,11 @@ class ApduCarrier:
             self._transfer = None
             self._link.send(apdu)
 
+    def send_unanswered(self, apdu: bytes) -> None:
+        """Send an APDU that nothing answers; raises as `send`."""
+        self._transfer = None
+        self._link.send_unanswered(apdu)
+
     def receive(self, apdu: bytes, *, awaited: bool) -> bytes | None:
         """Take what arrived; return it, or the whole APDU with its last block, None before that.
 

@@ -200,14 +200,21 @@ class ClientAssociation:
         self._check_list(len(names))
         self.request(ReadExchange(names, typed))
 
-    def write(self, writes: Sequence[tuple[int, SelectiveAccess | None, Data]]) -> None:
+    def write(self, writes: Sequence[tuple[int, SelectiveAccess | None, Data]], *, confirmed: bool = True) -> None:
         """Write variables by short name in one request; RequestCompleted follows.
 
+        Args:
+            writes: names with their values, and a selection where wanted.
+            confirmed: False sends UnconfirmedWrite: completed as soon as the link has delivered it, whatever the meter
+                makes of it.
+
         Raises:
-            LocalProtocolError: as `get`, or a value that does not fit its type.
+            LocalProtocolError: as `get`, a value that does not fit its type, or a service the meter did not agree to.
         """
         self._check_list(len(writes))
-        self.request(WriteExchange(writes))
+        if not confirmed and not self.agrees(Conformance.UNCONFIRMED_WRITE):
+            raise LocalProtocolError("the meter did not agree to UnconfirmedWrite")
+        self.request(WriteExchange(writes, confirmed))
 
     def _check_list(self, count: int) -> None:
         if not count:
@@ -230,7 +237,10 @@ class ClientAssociation:
         self._invoke_id = invoke_id
         self._exchange = exchange
         self._fast.forget()
-        self._carrier.send(apdu)
+        if exchange.unanswered is None:
+            self._carrier.send(apdu)
+        else:
+            self._carrier.send_unanswered(apdu)
 
     def _room(self) -> int:
         """Octets an APDU may have before it is ciphered; 0 where there is no limit, or blocks carry any."""
@@ -326,7 +336,7 @@ class ClientAssociation:
         while not self._events:
             event = self._link.next_event()
             if event is None:
-                return None
+                return self._delivered()
             if isinstance(event, Discarded):
                 return event
             if isinstance(event, ApduReceived):
@@ -342,6 +352,17 @@ class ClientAssociation:
         return self._events.popleft()
 
     # ---- within
+
+    def _delivered(self) -> RequestCompleted | None:
+        """End a request that nothing answers, once the link has delivered it."""
+        exchange = self._exchange
+        if exchange is None or self.state is not State.BUSY or not self._link.delivered:
+            return None
+        done = exchange.unanswered
+        if done is None:
+            return None
+        self._answered()
+        return RequestCompleted(done.results)
 
     def _move(self, move: Move) -> None:
         state = NEXT.get((self.state, move))
@@ -382,6 +403,9 @@ class ClientAssociation:
         receive = self._receivers.get(self.state)
         if apdu[0] in _UNASKED:
             self._events.append(Notified(apdu))
+            if receive is not None:
+                # It took the place of an answer, which is still to come.
+                self._link.go_on()
         elif receive is None:
             self._events.append(Discarded(f"APDU while {self.state.value}", len(apdu), damaged=False))
         else:

@@ -47,6 +47,10 @@ Step = Ask | Done | Ignored
 class Exchange(Protocol):
     """One request and its answer."""
 
+    @property
+    def unanswered(self) -> Done | None:
+        """What it ends with once it is sent, None where an answer is due."""
+
     def start(self, invoke_id: int, max_pdu: int) -> bytes:
         """Return the first APDU.
 
@@ -102,7 +106,16 @@ def _one(octets: bytes, position: int, result: Any) -> Done:
     return Done((result,))
 
 
-class _Confirmed:
+class _Answered:
+    """What every service has but the unconfirmed one."""
+
+    @property
+    def unanswered(self) -> Done | None:
+        """See Exchange."""
+        return None
+
+
+class _Confirmed(_Answered):
     """What the three services share: which answers are meant for this request."""
 
     _tag: int
@@ -379,7 +392,7 @@ class ActionExchange(_Confirmed):
         return (xdlms.action_error(outcome) if outcome else value), position
 
 
-class ReadExchange:
+class ReadExchange(_Answered):
     """Read by short name; each result is a value, or a DataAccessError in its place.
 
     Args:
@@ -435,15 +448,24 @@ class WriteExchange:
 
     Args:
         writes: variable names with the values they shall have, and a selection where wanted.
+        confirmed: Write; False makes it UnconfirmedWrite, which nothing answers: what became of it nobody says.
     """
 
-    def __init__(self, writes: Sequence[tuple[int, xdlms.SelectiveAccess | None, Data]]) -> None:
+    def __init__(
+        self, writes: Sequence[tuple[int, xdlms.SelectiveAccess | None, Data]], confirmed: bool = True
+    ) -> None:
         self._writes = tuple(writes)
+        self._confirmed = confirmed
+
+    @property
+    def unanswered(self) -> Done | None:
+        """See Exchange."""
+        return None if self._confirmed else Done((None,) * len(self._writes))
 
     def start(self, invoke_id: int, max_pdu: int) -> bytes:
         """See Exchange; short name services have no invoke id."""
         count = encode_length(len(self._writes))
-        apdu = bytes((xdlms.WRITE_REQUEST,)) + count
+        apdu = bytes((xdlms.WRITE_REQUEST if self._confirmed else xdlms.UNCONFIRMED_WRITE_REQUEST,)) + count
         apdu += b"".join(xdlms.variable_access(name, selection) for name, selection, _ in self._writes)
         apdu += count + b"".join(encode(value) for _, _, value in self._writes)
         _fits(apdu, max_pdu, "a Write of less")

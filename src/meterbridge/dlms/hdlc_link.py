@@ -282,7 +282,13 @@ class HdlcLink(_Station):
         super().__init__(client, server, parameters or HdlcParameters())
         self._retransmissions = 0
         self._polls = 0
+        self._answer_due = True
         self._polled = False  # the meter ended its turn with its last frame of information
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the meter has acknowledged every frame."""
+        return not self._queue and not self._unacknowledged
 
     def _from_peer(self, source: bytes) -> bool:
         # Some meters answer with another address length than they were called by.
@@ -314,7 +320,13 @@ class HdlcLink(_Station):
         # Whatever an earlier request still had under way is over.
         self._received.clear()
         self._queue.clear()
+        self._answer_due = True
         super().send(apdu, *more)
+
+    def send_unanswered(self, apdu: bytes) -> None:
+        """Send an APDU that nothing answers: the meter acknowledges its frames with RR; raises as `send`."""
+        self.send(apdu)
+        self._answer_due = False
 
     def go_on(self) -> None:
         """Let the meter send more where it waits to be polled; in the middle of its window it does not."""
@@ -434,6 +446,9 @@ class HdlcLink(_Station):
             self._information(frame)
         elif frame.is_supervisory:
             self._supervisory(frame)
+        elif frame.unnumbered == Control.UI and frame.information.startswith(self._llc_in) and not frame.segmented:
+            # What a meter sends unasked has no number.
+            self._events.append(ApduReceived(frame.information[len(self._llc_in) :]))
         else:
             self._set_aside(f"frame with control field 0x{frame.control:02X}")
 
@@ -488,6 +503,8 @@ class HdlcLink(_Station):
             return
         if self._queue and not self._unacknowledged:
             self._send_window()
+        elif self.delivered and not self._answer_due:
+            return
         elif self._polls < _MOST_POLLS:
             self._polls += 1
             if self._unacknowledged:

@@ -57,6 +57,13 @@ class Link(Protocol):
     def send(self, apdu: bytes, *more: bytes) -> None:
         """Send an APDU, in as many frames as it takes; and more that belong to it, as blocks do."""
 
+    def send_unanswered(self, apdu: bytes) -> None:
+        """Send an APDU that nothing answers; `delivered` once it has arrived."""
+
+    @property
+    def delivered(self) -> bool:
+        """Whether all that was sent has arrived, as far as the link can tell."""
+
     def go_on(self) -> None:
         """The peer has more to send without being answered: let it."""
 

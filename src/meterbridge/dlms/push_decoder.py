@@ -15,8 +15,10 @@ from meterbridge.dlms.general_ciphering import GENERAL_CIPHERING, GeneralCipheri
 from meterbridge.dlms.notification import (
     DATA_NOTIFICATION,
     EVENT_NOTIFICATION,
+    INFORMATION_REPORT,
     DataNotification,
     EventNotification,
+    InformationReport,
 )
 from meterbridge.dlms.push_list import ListLayout, PushedValue, PushList, interpret
 from meterbridge.dlms.reception import Arrived, Framing, Reception, Refused
@@ -244,6 +246,10 @@ class PushDecoder:
             event = EventNotification.decode(apdu)
             named = Data(DataType.STRUCTURE, (Data(DataType.OCTET_STRING, bytes(event.logical_name)), event.value))
             return fields, interpret(named), _said(event.date_time)
+        if tag == INFORMATION_REPORT:
+            report = InformationReport.decode(apdu)
+            named_by = {f"0x{name:04X}": value.plain() for name, value in report.values}
+            return fields, PushList({key: PushedValue(key, value) for key, value in named_by.items()}), None
         if tag == acse.AARQ:
             self._client_title = acse.Aarq.decode(apdu).system_title or self._client_title
         elif tag == acse.AARE:

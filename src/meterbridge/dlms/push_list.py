@@ -39,7 +39,8 @@ class PushedValue:
     """One value of a push list.
 
     Args:
-        key: reduced OBIS code, `1-0:1.7.0`, or the place in the list, `0` or `1.3`, of what has no name.
+        key: reduced OBIS code, `1-0:1.7.0`, or the place in the list, `0` or `1.3`, of what has no name; a short name,
+            `0x1008`, in an InformationReport.
         value: scaled where it has a scaler; text, octets, DateTime, or lists of such.
         unit: symbol of the DLMS unit table, None where neither message nor layout tells.
         logical_name: None for what has no name.

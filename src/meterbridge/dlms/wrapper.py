@@ -58,6 +58,15 @@ class WrapperLink:
                 raise LocalProtocolError(f"an APDU of {len(each)} octets does not fit a wrapper")
             self._out += _HEADER.pack(VERSION, self._own, self._peer, len(each)) + each
 
+    def send_unanswered(self, apdu: bytes) -> None:
+        """Send an APDU that nothing answers; raises as `send`."""
+        self.send(apdu)
+
+    @property
+    def delivered(self) -> bool:
+        """Always: nothing says otherwise."""
+        return True
+
     def go_on(self) -> None:
         """Both ends of a wrapper send as they like: nothing to do."""
 

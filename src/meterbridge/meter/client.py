@@ -25,6 +25,7 @@ from meterbridge.dlms import (
     Link,
     LogicalName,
     MethodDescriptor,
+    Notified,
     RequestCompleted,
     SelectiveAccess,
     State,
@@ -184,6 +185,7 @@ class DLMSClient:
         model: what its measurements are called and where they stand.
         timeouts: how long to wait.
         on_discarded: told of octets and frames that were no use.
+        on_notified: told of what the meter sends unasked on the association, deciphered.
         counter: invocation counter of the credentials' keys, kept by the caller.
         counter_object: Data object from which the counter is taken before the first association, by the public client.
 
@@ -199,11 +201,13 @@ class DLMSClient:
         on_discarded: Callable[[Discarded], None] | None = None,
         counter: InvocationCounter | None = None,
         counter_object: LogicalName | None = None,
+        on_notified: Callable[[Notified], None] | None = None,
     ) -> None:
         self.address = address
         self.model = model
         self.timeouts = timeouts or Timeouts()
         self._on_discarded = on_discarded
+        self._on_notified = on_notified
         if address.credentials is not None and address.credentials.counted and counter is None:
             raise ConfigurationError("ciphering and GMAC need an invocation counter that is kept")
         self._counter = counter
@@ -445,19 +449,28 @@ class DLMSClient:
             self._drop()
             raise
 
-    async def set(self, attribute: AttributeDescriptor, value: Data) -> None:
+    async def set(self, attribute: AttributeDescriptor, value: Data, *, confirmed: bool = True) -> None:
         """Write an attribute.
 
+        Args:
+            attribute: which.
+            value: with its type.
+            confirmed: False has the meter not answer (UnconfirmedWrite, with short names only): what it makes of it
+                nobody says.
+
         Raises:
+            ConfigurationError: unconfirmed, with logical names.
             DataAccessError: the meter refuses it.
             ServiceError: the meter refuses the request.
             MeterError: as `get`.
         """
+        if not confirmed and not self.address.short_names:
+            raise ConfigurationError("writing without an answer is for meters with short names")
         async with self._turn:
             if self.address.short_names:
                 name = (await self._names()).attribute(attribute)
                 [result] = await self._exchange(
-                    lambda association: association.write([(name, attribute.selection, value)])
+                    lambda association: association.write([(name, attribute.selection, value)], confirmed=confirmed)
                 )
             else:
                 [result] = await self._exchange(lambda association: association.set([(attribute, value)]))
@@ -693,6 +706,9 @@ class DLMSClient:
                 if isinstance(event, Discarded):
                     if self._on_discarded is not None:
                         self._on_discarded(event)
+                elif isinstance(event, Notified):
+                    if self._on_notified is not None:
+                        self._on_notified(event)
                 elif self._waiter is not None and not self._waiter.done():
                     self._waiter.set_result(event)
         except MeterbridgeError as error:

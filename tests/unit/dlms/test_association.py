@@ -408,7 +408,7 @@ def test_a_late_answer_is_never_taken_for_the_current_one() -> None:
         assert meter.says(GetResponse(invoke_id, (answer,)).encode()) == [RequestCompleted((turn,))]
 
 
-@pytest.mark.parametrize("apdu", ["0f00000001 00 00", "c2 00 0003 0100200700ff 02 11 01"])
+@pytest.mark.parametrize("apdu", ["0f00000001 00 00", "c2 00 0003 0100200700ff 02 11 01", "18 00 01 02 1008 01 11 05"])
 def test_what_the_meter_says_unasked_is_no_answer(apdu: str) -> None:
     meter, invoke_id = busy()
     assert meter.says(bytes.fromhex(apdu)) == [Notified(bytes.fromhex(apdu))]

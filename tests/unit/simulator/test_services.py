@@ -16,10 +16,11 @@ from meterbridge.dlms import (
     DateTime,
     LogicalName,
     SelectiveAccess,
+    State,
 )
 from meterbridge.dlms.axdr import encode, encode_length
 from meterbridge.dlms.xdlms import MethodDescriptor
-from meterbridge.errors import DataAccessError
+from meterbridge.errors import DataAccessError, LocalProtocolError
 from meterbridge.simulator import Behaviour, Faithful, Identity, Load, LoadOptions, SimulatedMeter
 from meterbridge.simulator.association import ServerAssociation
 from meterbridge.simulator.ln_services import LogicalNameServices
@@ -356,6 +357,39 @@ def test_an_unconfirmed_write_is_done_in_silence(by_name: Wire) -> None:
     assert association.receive(b"\x16\x01\x02" + customer.to_bytes(2, "big") + b"\x01\x09\x01z", NOW) == b""
     assert association.receive(b"\x16\x01\x02", NOW) == b""
     assert by_name.read((customer, None)) == (b"z",)
+
+
+def test_the_client_writes_without_an_answer(by_name: Wire) -> None:
+    names = base_names(by_name)
+    customer, breaker = names[1, "0.0.96.1.1.255"] + 8, names[70, "0.0.96.3.10.255"]
+    for value in (b"z", bytes(100)):
+        by_name.answers.clear()
+        several = ((customer, None, octets(value)), (breaker + 0x20, None, Data(DataType.INTEGER, 0)))
+        assert by_name.write(*several, confirmed=False) == (None, None)
+        # HDLC acknowledges it with nothing but RR; whether it was done is found by reading.
+        assert sum(b"\x0d" in answer[9:] for answer in by_name.answers) == 0
+        assert by_name.read((customer, None), (breaker + 8, None)) == (value, False)
+        assert by_name.client.state is State.READY
+
+
+def test_an_unconfirmed_write_that_nobody_heard_is_said_again() -> None:
+    wire = Wire(short_names=True)
+    wire.open()
+    customer = base_names(wire)[1, "0.0.96.1.1.255"] + 8
+    wire.client.write(((customer, None, octets(b"lost")),), confirmed=False)
+    assert wire.client.next_event() is None
+    wire.client.data_to_send()  # lost
+    assert wire.client.handle_timeout()
+    assert wire.results() == (None,)
+    assert wire.read((customer, None)) == (b"lost",)
+
+
+def test_an_unconfirmed_write_the_meter_did_not_agree_to_is_not_sent() -> None:
+    wire = Wire(short_names=True, conformance=Conformance.READ | Conformance.WRITE)
+    wire.open()
+    with pytest.raises(LocalProtocolError, match="UnconfirmedWrite"):
+        wire.client.write(((8, None, octets(b"x")),), confirmed=False)
+    assert wire.client.data_to_send() == b""
 
 
 @pytest.mark.parametrize("apdu", ["05", "0501", "0501ff0000", "06010201", "058400000000", "050104fa08", "c001c1"])

@@ -116,8 +116,8 @@ class Wire:
         self.client.read(names)
         return self.results()
 
-    def write(self, *writes: tuple[int, SelectiveAccess | None, Data]) -> tuple[Any, ...]:
-        self.client.write(writes)
+    def write(self, *writes: tuple[int, SelectiveAccess | None, Data], confirmed: bool = True) -> tuple[Any, ...]:
+        self.client.write(writes, confirmed=confirmed)
         return self.results()
 
     def results(self) -> tuple[Any, ...]:
