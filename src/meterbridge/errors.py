@@ -25,6 +25,10 @@ class MeterExists(ConfigurationError):
     """Another meter already has the name that was given."""
 
 
+class CommandRefused(MeterbridgeError):
+    """What was asked of a meter is not done; the message says why, to whoever asked."""
+
+
 class StoreError(MeterbridgeError):
     """The database cannot be used: infrastructure, so the process stops with this message."""
 

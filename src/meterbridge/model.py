@@ -84,6 +84,7 @@ class Meter:
         tb_port: MQTT port.
         tb_token: ThingsBoard access token, None on the broker and gateway routes. Never shown by repr.
         tb_device_name: device name on the ThingsBoard side; None means `name`.
+        relay_allowed: whether its relay may be switched from ThingsBoard.
     """
 
     id: MeterId
@@ -102,6 +103,7 @@ class Meter:
     tb_port: int = 1884
     tb_token: str | None = field(default=None, repr=False)
     tb_device_name: str | None = None
+    relay_allowed: bool = False
 
     @property
     def device_name(self) -> str:

@@ -285,6 +285,24 @@ class HistorySettings(_Section):
         return None if self.time_zone is None else ZoneInfo(self.time_zone)
 
 
+class RpcSettings(_Section):
+    """What ThingsBoard may ask of meters: server-side RPC and shared attributes."""
+
+    enabled: bool = Field(default=True, description="Whether servers are asked for RPCs and shared attributes.")
+    timeout_s: Annotated[float, Field(ge=0.5, le=600, allow_inf_nan=False)] = Field(
+        default=8.0, description="Time within which each RPC is answered, in seconds; less than ThingsBoard's own 10."
+    )
+    waiting: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=8, description="RPCs that may wait for one meter; more are refused."
+    )
+    allow_relay: bool = Field(
+        default=False, description="Whether setRelay is done at all, for meters that have relay_allowed."
+    )
+    poll_interval_min_s: Annotated[float, Field(ge=0.05, le=86_400, allow_inf_nan=False)] = Field(
+        default=1.0, description="Shortest pollInterval that is taken from ThingsBoard, in seconds."
+    )
+
+
 class MonitorSettings(_Section):
     """The status report and the metrics it stores."""
 
@@ -397,6 +415,7 @@ class Settings(BaseSettings):
     mqtt: MqttSettings = Field(default_factory=MqttSettings)
     delivery: DeliverySettings = Field(default_factory=DeliverySettings)
     history: HistorySettings = Field(default_factory=HistorySettings)
+    rpc: RpcSettings = Field(default_factory=RpcSettings)
     monitor: MonitorSettings = Field(default_factory=MonitorSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -40,6 +40,7 @@ class MeterChange(BaseModel):
     tb_port: int | None = Field(default=None, ge=1, le=65_535)
     tb_token: SecretStr | None = Field(default=None, max_length=100)
     tb_device_name: str | None = Field(default=None, min_length=1, max_length=100)
+    relay_allowed: bool | None = Field(default=None, description="whether ThingsBoard may switch its relay")
 
     def given(self) -> dict[str, Any]:
         """Return the values that were given, secrets in the clear."""
@@ -92,6 +93,7 @@ def meter_shape(meter: Meter, state: MeterState | None, status: WorkerStatus | N
         "tb_port": meter.tb_port,
         "has_tb_token": meter.tb_token is not None,
         "tb_device_name": meter.tb_device_name,
+        "relay_allowed": meter.relay_allowed,
         "last_seen": state.last_seen if state else None,
         "last_error": state.last_error if state else None,
         "error_count": state.error_count if state else 0,

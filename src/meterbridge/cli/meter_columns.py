@@ -42,6 +42,14 @@ class MeterColumns:
         str | None, typer.Option(help="Device name at ThingsBoard, the meter's unless given. '' removes it.")
     ] = None
 
+    relay_allowed: Annotated[
+        bool | None,
+        typer.Option(
+            "--relay-allowed/--no-relay-allowed",
+            help="Whether ThingsBoard may switch its relay; also needs [rpc] allow_relay.",
+        ),
+    ] = None
+
     def given(self, **more: object) -> dict[str, object]:
         """Return what was given, by column, with `more` of the command's own; secrets in the clear."""
         values = {**more, **{each.name: getattr(self, each.name) for each in fields(self)}}

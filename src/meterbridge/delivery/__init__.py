@@ -3,6 +3,7 @@
 from meterbridge.delivery import inspection
 from meterbridge.delivery.alarms import DeliveryAlarms
 from meterbridge.delivery.choice import RouteBook, RouteSettings
+from meterbridge.delivery.conversation import Heard, Saying
 from meterbridge.delivery.events import (
     Connected,
     Disconnected,
@@ -13,6 +14,7 @@ from meterbridge.delivery.events import (
     SetAside,
     StorageFailed,
     StorageRecovered,
+    SubscriptionRefused,
 )
 from meterbridge.delivery.line import LineLimits
 from meterbridge.delivery.outbox import Outbox, OutboxStats, Page
@@ -24,6 +26,7 @@ from meterbridge.delivery.routes import (
     Endpoint,
     Message,
     Route,
+    Subscriptions,
     Tls,
     Unsendable,
     broker_route_name,
@@ -43,6 +46,7 @@ __all__ = [
     "Endpoint",
     "Event",
     "GatewayRoute",
+    "Heard",
     "Kind",
     "Limits",
     "LineLimits",
@@ -59,9 +63,12 @@ __all__ = [
     "RouteBook",
     "RouteSettings",
     "Row",
+    "Saying",
     "SetAside",
     "StorageFailed",
     "StorageRecovered",
+    "SubscriptionRefused",
+    "Subscriptions",
     "Ticket",
     "Tls",
     "Unsendable",

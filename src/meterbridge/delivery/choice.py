@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from meterbridge.delivery.routes import BrokerRoute, Endpoint, Route, Tls, check_device_name
+from meterbridge.delivery.routes import BrokerRoute, Endpoint, Route, Subscriptions, Tls, check_device_name
 from meterbridge.delivery.thingsboard_routes import DeviceRoute, GatewayRoute
 from meterbridge.errors import ConfigurationError
 from meterbridge.model import Meter, MeterId
@@ -25,6 +25,7 @@ class RouteSettings:
         version: 4 for MQTT 3.1.1, 5 for MQTT 5.
         tls: None for plain TCP.
         keepalive_s: seconds between pings.
+        subscriptions: what each kind of route is to hear.
     """
 
     gateway_token: str | None = field(default=None, repr=False)
@@ -35,6 +36,7 @@ class RouteSettings:
     version: int = 4
     tls: Tls | None = None
     keepalive_s: int = 60
+    subscriptions: Subscriptions = field(default_factory=Subscriptions)
 
 
 class RouteBook:
@@ -85,13 +87,18 @@ class RouteBook:
 
     def _shared_route(self, meter: Meter) -> Route:
         settings = self._settings
-        endpoint = self._endpoint(meter.tb_host, meter.tb_port, f"{meter.tb_host}-{meter.tb_port}")
+        heard = settings.subscriptions
+        endpoint = self._endpoint(meter.tb_host, meter.tb_port, f"{meter.tb_host}-{meter.tb_port}", heard.broker)
         route: Route
         if settings.gateway_token is None:
             route = BrokerRoute(endpoint)
         else:
             gateway = self._endpoint(
-                meter.tb_host, meter.tb_port, f"gateway-{meter.tb_host}-{meter.tb_port}", settings.gateway_token
+                meter.tb_host,
+                meter.tb_port,
+                f"gateway-{meter.tb_host}-{meter.tb_port}",
+                heard.gateway,
+                settings.gateway_token,
             )
             route = GatewayRoute(gateway, settings.device_type)
         return self._shared.setdefault(route.name, route)
@@ -108,9 +115,12 @@ class RouteBook:
             raise ConfigurationError(f"Meter {meter.name!r} has the gateway's token as its tb_token.")
         self._release(meter.id)
         self._holders[key], self._keys[meter.id] = meter, key
-        return DeviceRoute(self._endpoint(meter.tb_host, meter.tb_port, f"device-{meter.id}", token), meter.id)
+        heard = self._settings.subscriptions.device
+        return DeviceRoute(self._endpoint(meter.tb_host, meter.tb_port, f"device-{meter.id}", heard, token), meter.id)
 
-    def _endpoint(self, host: str, port: int, client: str, token: str | None = None) -> Endpoint:
+    def _endpoint(
+        self, host: str, port: int, client: str, heard: tuple[str, ...], token: str | None = None
+    ) -> Endpoint:
         settings = self._settings
         return Endpoint(
             host,
@@ -121,4 +131,5 @@ class RouteBook:
             settings.version,
             settings.tls,
             settings.keepalive_s,
+            heard,
         )

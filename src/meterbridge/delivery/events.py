@@ -73,5 +73,15 @@ class Disconnected:
     meter: MeterId | None = None
 
 
-Event = Dropped | StorageFailed | StorageRecovered | SetAside | Quarantined | Connected | Disconnected
+@dataclass(frozen=True, slots=True)
+class SubscriptionRefused:
+    """The server will not send what it was asked for: nothing comes back over the route."""
+
+    route: str
+    reason: str
+
+
+Event = (
+    Dropped | StorageFailed | StorageRecovered | SetAside | Quarantined | Connected | Disconnected | SubscriptionRefused
+)
 Listener = Callable[[Event], None]

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
-from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.exception import MQTTException
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from meterbridge.delivery.contest import Contest
-from meterbridge.delivery.events import Connected, Disconnected, Event
+from meterbridge.delivery.conversation import Heard, Mouth, Saying
+from meterbridge.delivery.events import Connected, Disconnected, Event, SubscriptionRefused
 from meterbridge.delivery.lanes import Allowance, Lane
 from meterbridge.delivery.mqtt_client import UNLIMITED, abandon, closed_by_peer, new_client
 from meterbridge.delivery.outbox import Page
@@ -127,10 +129,17 @@ class Line:
         limits: bounds and delays.
         listener: receives events, on the driving thread.
         rng: source of jitter.
+        hear: receives what the server sends, on the driving thread; nothing is asked for without it.
     """
 
     def __init__(
-        self, route: Route, queue: Queue, limits: LineLimits, listener: Callable[[Event], None], rng: random.Random
+        self,
+        route: Route,
+        queue: Queue,
+        limits: LineLimits,
+        listener: Callable[[Event], None],
+        rng: random.Random,
+        hear: Callable[[Heard], None] | None = None,
     ) -> None:
         self.state = State.DOWN
         self.counters = Counters()
@@ -140,6 +149,8 @@ class Line:
         self._limits = limits
         self._listener = listener
         self._rng = rng
+        self._hear = hear
+        self._mouth = Mouth()
         self._client: Client | None = None
         self._window = limits.window
         self._failures = 0
@@ -239,6 +250,8 @@ class Line:
             client.on_connect = self._on_connect
             client.on_disconnect = self._on_disconnect
             client.on_publish = self._on_publish
+            client.on_message = self._on_message
+            client.on_subscribe = self._on_subscribe
             # With this callback paho leaves writing to `step`, which writes a window at a time.
             client.on_socket_register_write = lambda *_: None
             client.on_socket_close = self._on_socket_close
@@ -276,6 +289,7 @@ class Line:
                 self._read(client)
                 self._settle()
             if self.state is State.UP:
+                self._speak(client)
                 self._fill(client)
             if client.want_write():
                 client.loop_write()
@@ -296,6 +310,13 @@ class Line:
             info = self._client.publish(message.topic, message.payload, qos=1)
             if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
                 self._inflight[info.mid] = (message, self._now)
+
+    def say(self, saying: Saying) -> None:
+        """Have something said while the connection lasts; nothing where there is none."""
+        if self.state is State.UP:
+            self._mouth.say(saying)
+        else:
+            self._mouth.unsaid += 1
 
     def close(self) -> None:
         """Take leave of the server; what is unacknowledged stays in the outbox."""
@@ -339,7 +360,32 @@ class Line:
         self._contest.up(self._now)
         self._rewind()
         self.counters.connects += 1
+        self._subscribe(client)
         self._listener(Connected(self.name, self._route.meter))
+
+    def _subscribe(self, client: Client) -> None:
+        wanted = self._route.endpoint.subscriptions
+        if not wanted or self._hear is None:
+            return
+        if not self._mouth.may_subscribe:
+            self._listener(SubscriptionRefused(self.name, "the server closes the connection over it"))
+            return
+        if client.protocol == MQTTProtocolVersion.MQTTv5:
+            _result, mid = client.subscribe([(topic, SubscribeOptions(qos=1, noLocal=True)) for topic in wanted])
+        else:
+            _result, mid = client.subscribe([(topic, 1) for topic in wanted])
+        self._mouth.asked(mid)
+
+    def _on_subscribe(
+        self, _client: Client, _data: object, mid: int, reasons: list[ReasonCode], _properties: object
+    ) -> None:
+        refused = [str(reason) for reason in reasons if reason.is_failure]
+        if self._mouth.answered(mid) and refused:
+            self._listener(SubscriptionRefused(self.name, refused[0]))
+
+    def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
+        if self._hear is not None:
+            self._hear(Heard(self.name, self._route.meter, message.topic, bytes(message.payload), message.retain))
 
     def _rewind(self) -> None:
         """Begin again at what the outbox holds: it knows what is acknowledged."""
@@ -393,6 +439,26 @@ class Line:
         self.counters.quarantined += len(rows)
         self._queue.quarantine(rows, reason)
 
+    def _speak(self, client: Client) -> None:
+        """Say what is to be said before any row, but nothing beside a row under suspicion."""
+        while self._mouth and not self._suspicion.stepping and self._lost is None:
+            saying = self._mouth.next()
+            if saying.device is not None and self._route.greets and not self._greet(client, (saying.device,)):
+                return
+            if len(self._inflight) >= self._window:
+                return
+            try:
+                info = client.publish(saying.topic, saying.payload, qos=1)
+            except ValueError:
+                # A topic that is none: it cannot be said at all.
+                self._mouth.said()
+                self._mouth.unsaid += 1
+                continue
+            if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                return
+            self._mouth.said()
+            self._inflight[info.mid] = (Message(saying.topic, saying.payload, ()), self._now)
+
     def _fill(self, client: Client) -> None:
         if self._suspicion.stepping:
             self._step_through(client)
@@ -443,7 +509,7 @@ class Line:
 
     def _send(self, client: Client, message: Message) -> bool:
         """Whether it is on its way, or out of it for good."""
-        if self._route.greets and not self._greet(client, message.rows):
+        if self._route.greets and not self._greet(client, [row.device for row in message.rows]):
             return False
         try:
             info = client.publish(message.topic, message.payload, qos=1)
@@ -456,9 +522,9 @@ class Line:
         self.counters.published += len(message.rows)
         return True
 
-    def _greet(self, client: Client, rows: Iterable[Row]) -> bool:
+    def _greet(self, client: Client, devices: Iterable[str]) -> bool:
         """Announce the devices that are new on this connection; False while the window has no room for it."""
-        for device in {row.device: None for row in rows}:
+        for device in dict.fromkeys(devices):
             if device in self._greeted:
                 continue
             hello = self._route.hello(device)
@@ -495,6 +561,7 @@ class Line:
         self.counters.resent += sum(len(rows) for rows in unacknowledged)
         self._inflight.clear()
         self._greeted.clear()
+        self._mouth.down()
         self._failures += 1
         # PUBACKs between two losses do not count where another client comes back as fast as we do.
         failures = max(self._failures, self._contest.times - 1)

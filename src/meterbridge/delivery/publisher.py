@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from paho.mqtt.client import Client
 
+from meterbridge.delivery.conversation import Ear, Heard, Saying
 from meterbridge.delivery.events import Event, Listener
 from meterbridge.delivery.line import Line, LineLimits, State
 from meterbridge.delivery.mqtt_client import abandon
@@ -85,6 +86,7 @@ class Publisher:
         listener: receives events, on the loop.
         on_acknowledged: receives acknowledged rows, on the loop, many at a time.
         rng: source of jitter.
+        on_heard: receives what servers send, on the loop, many at a time; without it they are not asked to.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Publisher:
         listener: Listener = lambda event: None,
         on_acknowledged: Callable[[Sequence[Row]], None] | None = None,
         rng: random.Random | None = None,
+        on_heard: Callable[[Sequence[Heard]], None] | None = None,
     ) -> None:
         self._outbox = outbox
         self._limits = limits or LineLimits()
@@ -101,6 +104,7 @@ class Publisher:
         self._on_acknowledged = on_acknowledged
         self._rng = rng or random.Random()
         self._loop = asyncio.get_running_loop()
+        self._ear = None if on_heard is None else Ear(on_heard, self._on_loop)
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._openers = Openers(lambda line, outcome: self._do(lambda: self._opened(line, outcome)))
         self._waker, self._waking = socket.socketpair()
@@ -123,7 +127,8 @@ class Publisher:
         """Have the rows of a route published; one of the same name goes on under its new identity."""
         driven = self._lines.get(route.name)
         if driven is None:
-            line = Line(route, self._outbox, self._limits, self._tell, self._rng)
+            hear = None if self._ear is None else self._ear.hear
+            line = Line(route, self._outbox, self._limits, self._tell, self._rng, hear)
             self._lines[route.name] = _Driven(line, route)
             self._outbox.wake(route.name, lambda: self._wake(route.name))
             self._wake(route.name)
@@ -140,6 +145,15 @@ class Publisher:
     def dismiss(self, name: str, device: str) -> None:
         """Tell a route's server that a device has gone, where the route has a word for it."""
         self._do(lambda: self._dismiss(name, device))
+
+    def say(self, name: str, saying: Saying) -> None:
+        """Say something over a route as soon as it can be; it is lost where there is no connection, or with it."""
+        self._do(lambda: self._say(name, saying))
+
+    @property
+    def dropped(self) -> int:
+        """Messages of servers that were too large, or came too fast to be looked at."""
+        return 0 if self._ear is None else self._ear.dropped
 
     async def stop(self, deadline_s: float = 5.0) -> None:
         """Send what is committed and await its PUBACKs, for at most `deadline_s` seconds, then take leave.
@@ -208,6 +222,12 @@ class Publisher:
         driven = self._lines.get(name)
         if driven is not None:
             driven.line.dismiss(device)
+            self._touched.setdefault(name, False)
+
+    def _say(self, name: str, saying: Saying) -> None:
+        driven = self._lines.get(name)
+        if driven is not None:
+            driven.line.say(saying)
             self._touched.setdefault(name, False)
 
     def _opened(self, line: Line, outcome: Client | str) -> None:

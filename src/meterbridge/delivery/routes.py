@@ -33,6 +33,15 @@ class Tls:
 
 
 @dataclass(frozen=True, slots=True)
+class Subscriptions:
+    """Topic filters of what each kind of route is to hear; none where nothing comes back."""
+
+    gateway: tuple[str, ...] = ()
+    device: tuple[str, ...] = ()
+    broker: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """Whom to connect to, and as whom.
 
@@ -45,6 +54,7 @@ class Endpoint:
         version: 4 for MQTT 3.1.1, 5 for MQTT 5.
         tls: None for plain TCP.
         keepalive_s: seconds between pings; a dead peer is noticed within twice that.
+        subscriptions: topic filters of what the server is asked to send.
     """
 
     host: str
@@ -55,6 +65,7 @@ class Endpoint:
     version: int = 4
     tls: Tls | None = None
     keepalive_s: int = 15
+    subscriptions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from meterbridge.fleet.alarms import AlarmDesk, OpenAlarm
 from meterbridge.fleet.bridge import MeterTest, MultiMeterBridge, ReloadResult, RunState, WorkerStatus, same_meter
+from meterbridge.fleet.commands import Body, Command, CommandDesk, CommandLimits
 from meterbridge.fleet.gate import ConnectionGate, TokenBucket
 from meterbridge.fleet.histogram import Histogram
 from meterbridge.fleet.history import HistoryKeeper, HistoryLimits, MeterHistory
@@ -23,7 +24,11 @@ from meterbridge.fleet.worker import Chore, LoopTimer, MeterWorker, Sink, Timer,
 
 __all__ = [
     "AlarmDesk",
+    "Body",
     "Chore",
+    "Command",
+    "CommandDesk",
+    "CommandLimits",
     "ConnectionGate",
     "DeliveryTally",
     "FleetMonitor",

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from meterbridge.errors import ConfigurationError, MeterNotFound
+from meterbridge.errors import CommandRefused, ConfigurationError, MeterNotFound
 from meterbridge.fleet.alarms import AlarmDesk
 from meterbridge.fleet.worker import MeterWorker, WorkerCounters
 from meterbridge.meter import Backoff, Failed, Polled, PollOutcome
@@ -309,6 +309,19 @@ class MultiMeterBridge:
             await self._halt(slot)
             self._desk.resolve_all(meter)
             self._renew(slot)
+
+    def running(self, meter: MeterId) -> MeterWorker:
+        """Return the worker of a meter that is polled at present.
+
+        Raises:
+            MeterNotFound: the bridge does not have it.
+            CommandRefused: it is paused, or its worker is being restarted.
+        """
+        slot = self._slot(meter)
+        if slot.state is not RunState.RUNNING:
+            why = "is paused" if slot.state is RunState.PAUSED else "is not polled: its worker is being restarted"
+            raise CommandRefused(f"the meter {why}")
+        return slot.worker
 
     async def test(self, meter: MeterId, timeout: float = 60.0) -> MeterTest:
         """Read a meter now: over its worker's own association, or over one for the purpose while it is paused.

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from meterbridge.errors import ConnectionLost
+from meterbridge.errors import CommandRefused, ConnectionLost
+from meterbridge.fleet.errands import Errands
 from meterbridge.fleet.histogram import Histogram
-from meterbridge.fleet.schedule import Schedule
-from meterbridge.meter import DLMSProductionPoller, Failed, Polled, PollerEvent, PollOutcome, Recovered, Stray, Tripped
+from meterbridge.fleet.schedule import Schedule, phase_of
+from meterbridge.meter import (
+    DLMSClient,
+    DLMSProductionPoller,
+    Failed,
+    Polled,
+    PollerEvent,
+    PollOutcome,
+    Recovered,
+    Stray,
+    Tripped,
+)
 from meterbridge.model import Meter
 
 # The loop's timers have a resolution of one millisecond, and ring a little early as well.
 _RESOLUTION = 0.001
+_T = TypeVar("_T")
 
 
 class Sink(Protocol):
@@ -158,14 +170,16 @@ class MeterWorker:
         self._lateness = lateness or Histogram()
         self._chore = chore
         self._asked: list[asyncio.Future[PollOutcome]] = []
+        self._errands = Errands(monotonic)
         poller.listener = self._troubled
 
     async def run(self) -> None:
         """Poll for ever; ends only when cancelled, and then releases the association."""
-        monotonic, schedule = self._monotonic, self._schedule
+        monotonic = self._monotonic
         outcome: PollOutcome | None = None
         try:
             while True:
+                schedule = self._schedule
                 now = monotonic()
                 before = schedule.skipped
                 due = schedule.next_tick(now)
@@ -178,12 +192,20 @@ class MeterWorker:
                     await self._chore.do()
                     self.busy_since = None
                     now = monotonic()
-                while (left := due - now) > _RESOLUTION or self._asked:
+                while ((left := due - now) > _RESOLUTION or self._asked) and schedule is self._schedule:
                     if self._asked:
                         await self._answer()
+                    elif (errand := self._errands.next(left, counters.last_latency, schedule.period)) is not None:
+                        self.busy_since = now
+                        await errand.do()
+                        self.busy_since = None
                     else:
-                        await self._timer.wait(left)
+                        await self._timer.wait(min(left, self._errands.patience()))
                     now = monotonic()
+                if schedule is not self._schedule:
+                    # That tick was of the period before.
+                    counters.due -= 1
+                    continue
                 late = max(0.0, now - due)
                 counters.last_lateness = late
                 self._lateness.observe(late)
@@ -211,8 +233,48 @@ class MeterWorker:
         self._timer.wake()
         return await asked
 
+    async def attend(self, errand: Callable[[DLMSClient], Awaitable[_T]], exchanges: int, by: float) -> _T:
+        """Have something done on the worker's own association between two polls, in the time that is left there.
+
+        Args:
+            errand: is given the client, connected.
+            exchanges: requests it makes, about.
+            by: until when it must have begun, monotonic seconds.
+
+        Raises:
+            CommandRefused: it has not begun by then, the meter is being left alone, or polling was stopped.
+            MeterError: as `DLMSProductionPoller.attend`.
+        """
+        return await self._queued(lambda: self.poller.attend(errand), exchanges, by)
+
+    async def read_now(self, by: float) -> PollOutcome:
+        """Poll once more, between two polls and unless the meter is left alone; the sink has it too.
+
+        Raises:
+            CommandRefused: as `attend`.
+        """
+
+        async def poll() -> PollOutcome:
+            outcome = await self.poller.poll_once()
+            self._account(outcome)
+            return outcome
+
+        return await self._queued(poll, 1, by)
+
+    async def _queued(self, work: Callable[[], Awaitable[_T]], exchanges: int, by: float) -> _T:
+        errand = self._errands.add(work, exchanges, by)
+        self._timer.wake()
+        return await errand
+
+    def reschedule(self, period: float) -> None:
+        """Poll this often from now on, seconds; the association stays."""
+        if period != self._schedule.period:
+            self._schedule = Schedule(period, phase_of(self.meter.id, period))
+            self._timer.wake()
+
     def abandon_tests(self) -> None:
-        """Tell whoever waits for a test that there will be none: the worker has ended."""
+        """Tell whoever waits for a test or an errand that there will be none: the worker has ended."""
+        self._errands.abandon(CommandRefused("polling of this meter was stopped meanwhile"))
         self._settle(Failed(ConnectionLost("polling of this meter was stopped meanwhile"), self._monotonic()))
 
     async def _answer(self) -> None:

@@ -4,6 +4,7 @@ from meterbridge.meter.backfill import HistoryPiece, ProfileHistory
 from meterbridge.meter.catalogue import MeterModel, load_model, model_names, parse_model
 from meterbridge.meter.catalogue.push import load_layouts
 from meterbridge.meter.client import DLMSClient, MeterAddress, ObjectListElement, Timeouts
+from meterbridge.meter.clock import ClockTime, read_clock, set_clock, time_for
 from meterbridge.meter.coverage import Coverage, Interval
 from meterbridge.meter.plan import Readout
 from meterbridge.meter.policy import Backoff, BackoffSettings, BreakerSettings
@@ -24,11 +25,13 @@ from meterbridge.meter.poller import (
 )
 from meterbridge.meter.profile import ProfileColumn, ProfileTable
 from meterbridge.meter.push import Closed, ListenLimits, Pushed, PushListener
+from meterbridge.meter.relay import RelayState, set_relay
 
 __all__ = [
     "Backoff",
     "BackoffSettings",
     "BreakerSettings",
+    "ClockTime",
     "Closed",
     "Coverage",
     "DLMSClient",
@@ -53,6 +56,7 @@ __all__ = [
     "Pushed",
     "Readout",
     "Recovered",
+    "RelayState",
     "Stray",
     "Timeouts",
     "Tripped",
@@ -62,4 +66,8 @@ __all__ = [
     "load_model",
     "model_names",
     "parse_model",
+    "read_clock",
+    "set_clock",
+    "set_relay",
+    "time_for",
 ]

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from meterbridge.dlms import AttributeDescriptor, DateTime, LogicalName
-from meterbridge.errors import ConfigurationError, MeterError, RemoteProtocolError
+from meterbridge.dlms import DateTime, LogicalName
+from meterbridge.errors import ConfigurationError
 from meterbridge.meter.client import DLMSClient
+from meterbridge.meter.clock import read_clock
 from meterbridge.meter.coverage import Interval
 from meterbridge.meter.profile import ProfileColumn, ProfileTable
 from meterbridge.meter.values import displayed
 from meterbridge.model import MeterId, Quantity, Reading
 
-_CLOCK = AttributeDescriptor(8, LogicalName(b"\x00\x00\x01\x00\x00\xff"), 2)
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MILLISECOND = dt.timedelta(milliseconds=1)
 # What daylight saving moves a clock by: no meter is known that moves it further.
@@ -66,14 +66,12 @@ class ProfileHistory:
             DataAccessError: it has no clock that may be read.
             MeterError: as `DLMSClient.get`.
         """
-        before = wall()
-        shown = await self._look()
-        # The meter looked at its clock somewhere between question and answer.
-        looked = (before + wall()) / 2
+        looked = await read_clock(self._client, wall)
+        shown = self._note(looked.time)
         if shown is None:
             return None
         # In an autumn night a local time is two instants: the nearer one is meant.
-        drifts = [_ms(shown, self._zone, fold) / 1000 - looked for fold in (0, 1)]
+        drifts = [_ms(shown, self._zone, fold) / 1000 - looked.read_at for fold in (0, 1)]
         return min(drifts, key=abs)
 
     async def read(self, interval: Interval) -> HistoryPiece:
@@ -84,7 +82,8 @@ class ProfileHistory:
             MeterError: as `DLMSClient.read_profile`.
         """
         if self._local is None:
-            await self._look()
+            # What its deviation is, not what time it shows.
+            self._note((await read_clock(self._client, lambda: 0.0)).time)
         table = await self._ask(interval, dt.timedelta(0))
         piece = self._piece(interval, table)
         if not self._local and len(piece.readings) < _expected(interval, table.period):
@@ -96,16 +95,9 @@ class ProfileHistory:
 
     # ---- within
 
-    async def _look(self) -> dt.datetime | None:
-        [value] = await self._client.get([_CLOCK])
-        if isinstance(value, MeterError):
-            raise value
-        if isinstance(value, bytes) and len(value) == 12:
-            value = DateTime(value)
-        if not isinstance(value, DateTime):
-            raise RemoteProtocolError(f"the clock shows {value!r}, which is no date-time")
-        self._local = value.deviation is None
-        return value.to_datetime()
+    def _note(self, shown: DateTime) -> dt.datetime | None:
+        self._local = shown.deviation is None
+        return shown.to_datetime()
 
     async def _ask(self, interval: Interval, wider: dt.timedelta) -> ProfileTable:
         start = _EPOCH + interval.start * _MILLISECOND

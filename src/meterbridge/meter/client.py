@@ -575,8 +575,10 @@ class DLMSClient:
         if self.address.short_names or any(self._scaler_missing(measurement) for measurement in measurements.values()):
             return
         attributes = tuple(_descriptor(measurement, measurement.attribute) for measurement in measurements.values())
-        if self._association is None or len(list(self._chunks(attributes))) != 1 or len(self._plans) >= _MOST_PLANS:
+        if self._association is None or len(list(self._chunks(attributes))) != 1:
             return
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
         items = [
             PlanItem(name, measurement, *self._scalers.get((measurement.class_id, measurement.logical_name), (0, None)))
             for name, measurement in measurements.items()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from meterbridge.dlms import Discarded
 from meterbridge.errors import (
     AssociationRefused,
     AuthenticationFailed,
+    CommandRefused,
     ConnectionLost,
+    DataAccessError,
     LocalProtocolError,
     MeterError,
     ResponseTimeout,
+    ServiceError,
 )
 from meterbridge.meter.client import DLMSClient
 from meterbridge.meter.plan import Readout
@@ -33,6 +36,7 @@ from meterbridge.meter.policy import (
 )
 from meterbridge.model import MeterId, Reading
 
+_T = TypeVar("_T")
 _FIRMWARE = "firmware_version"
 # A new time-out is handed to the client when it differs by more than this part of the old one.
 _TIMEOUT_STEP = 0.05
@@ -277,6 +281,9 @@ class DLMSProductionPoller:
         self._objects = ObjectBackoff(settings.object_retry, settings.object_retry_max)
         self._stuck = StuckAssociation(settings.inactivity)
         self._authentication = RefusedAuthentication(settings.authentication_retry, settings.authentication_retry_max)
+        # Whether an association was opened since the last reading.
+        self._opened = False
+        self._wanted: tuple[str, ...] | None = None
 
     # ---- polling
 
@@ -296,9 +303,8 @@ class DLMSProductionPoller:
             wait = await self._clear_the_way(now, force)
             if wait is not None:
                 return wait
-        connects = self.state is PollerState.IDLE
         try:
-            if connects:
+            if self.state is PollerState.IDLE:
                 await self._connect()
             started = self._monotonic()
             readout = await self._read()
@@ -313,7 +319,56 @@ class DLMSProductionPoller:
         if self._gate.contended:
             # Others wait for a connection and this one has had its turn.
             await self.close()
-        return Polled(reading, ended - started, connects)
+        connected, self._opened = self._opened, False
+        return Polled(reading, ended - started, connected)
+
+    async def attend(self, errand: Callable[[DLMSClient], Awaitable[_T]]) -> _T:
+        """Have something else done on the meter's association, opened first where it is not; never during a poll.
+
+        What breaks the connection counts as a failed poll does.
+
+        Args:
+            errand: is given the client, connected.
+
+        Raises:
+            CommandRefused: the meter is being left alone after failures.
+            DataAccessError, ServiceError: the meter said no.
+            MeterError: the connection is of no more use, or could not be had.
+        """
+        if self.state is not PollerState.READY or not self.client.connected:
+            wait = await self._clear_the_way(self._monotonic(), False)
+            if wait is not None:
+                left = max(0.0, wait.retry_at - self._monotonic())
+                raise CommandRefused(f"the meter does not answer; the next try is in {left:.0f} s ({self.state.value})")
+        opening = self.state is PollerState.IDLE
+        try:
+            if opening:
+                await self._connect()
+                opening = False
+            return await errand(self.client)
+        except LocalProtocolError:
+            if opening or self.client.connected:
+                raise
+            # Lost between two of its exchanges.
+            lost = ConnectionLost("the connection was lost")
+            await self._failed(lost)
+            raise lost from None
+        except MeterError as error:
+            if opening or not isinstance(error, (DataAccessError, ServiceError)):
+                await self._failed(error)
+            raise
+        finally:
+            if self._gate.contended and self.state is PollerState.READY:
+                await self.close()
+
+    def read_only(self, names: tuple[str, ...] | None) -> None:
+        """Read these measurements from the next poll on; None reads what the model polls."""
+        if names == self._wanted:
+            return
+        self._wanted = names
+        self._objects = ObjectBackoff(self.settings.object_retry, self.settings.object_retry_max)
+        if Trouble.OBJECT_FAILING in self.open_troubles:
+            self._recovered(Trouble.OBJECT_FAILING)
 
     async def close(self) -> None:
         """Release the association and close; the next poll connects again."""
@@ -367,6 +422,7 @@ class DLMSProductionPoller:
             self._holds_gate = True
         await self.client.connect()
         self._move(_Signal.OPENED)
+        self._opened = True
         self._link.connected()
         if self._stuck.accepted():
             self._recovered(Trouble.ASSOCIATION_STUCK)
@@ -379,8 +435,9 @@ class DLMSProductionPoller:
 
     async def _read(self) -> Readout:
         if not self._objects.failing:
-            return await self.client.read_measurements()
-        return await self.client.read_measurements(self._objects.wanted(self.client.model.poll, self._monotonic()))
+            return await self.client.read_measurements(self._wanted)
+        wanted = self._wanted or self.client.model.poll
+        return await self.client.read_measurements(self._objects.wanted(wanted, self._monotonic()))
 
     def _answered(self, readout: Readout, now: float, latency: float) -> None:
         self.failures = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,23 +22,51 @@ class Destinations:
 
     Args:
         settings: whom to connect to.
+
+    `listener` is told of each meter that begins to deliver.
     """
 
     def __init__(self, settings: RouteSettings) -> None:
         self._settings = settings
         self._present: set[MeterId] = set()
         self._book = RouteBook(settings, self._present.__contains__)
+        # By route and device name, and back.
+        self._owners: dict[tuple[str, str], MeterId] = {}
+        self._addresses: dict[MeterId, tuple[str, str]] = {}
         self.publisher: Publisher | None = None
+        self.listener: Callable[[MeterId], None] = lambda meter: None
 
     def name_of(self, meter: MeterId) -> str:
         """Name of a meter's route."""
         return self._book.name_of(meter)
 
+    def owner(self, route: str, device: str) -> MeterId | None:
+        """The meter that is known on a route under a device name, None where there is none."""
+        return self._owners.get((route, device))
+
+    def address(self, meter: MeterId) -> tuple[str, str] | None:
+        """Route and device name of a meter, None where it does not deliver."""
+        return self._addresses.get(meter)
+
+    def on(self, route: str) -> list[MeterId]:
+        """Meters that deliver over a route."""
+        return [meter for meter, (name, _) in self._addresses.items() if name == route]
+
     def add(self, meter: Meter) -> None:
         """Have the publisher serve a meter's route, if it delivers at all."""
         if meter.tb_enabled and self.publisher is not None:
-            self.publisher.add(self._book.route_for(meter))
+            route = self._book.route_for(meter)
+            self.publisher.add(route)
             self._present.add(meter.id)
+            self._forget(meter.id)
+            self._addresses[meter.id] = route.name, meter.device_name
+            self._owners[route.name, meter.device_name] = meter.id
+            self.listener(meter.id)
+
+    def _forget(self, meter: MeterId) -> None:
+        address = self._addresses.pop(meter, None)
+        if address is not None and self._owners.get(address) == meter:
+            del self._owners[address]
 
     def leave(self, meter: MeterId, told_device: str | None) -> None:
         """Free the route of a meter that is no longer polled; its rows stay in the outbox.
@@ -49,6 +78,7 @@ class Destinations:
         if meter not in self._present or self.publisher is None:
             return
         self._present.discard(meter)
+        self._forget(meter)
         shared = self._book.name_of(meter)
         own = self._book.forget(meter)
         if own is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from meterbridge.delivery import Limits, LineLimits, RouteSettings, Tls
+from meterbridge.delivery import Limits, LineLimits, RouteSettings, Subscriptions, Tls
 from meterbridge.fleet import HistoryLimits
 from meterbridge.meter import BackoffSettings, BreakerSettings, MeterAddress, PollerSettings
 from meterbridge.model import Meter
@@ -15,8 +15,10 @@ from meterbridge.settings import (
     MqttSettings,
     OutboxSettings,
     PollingSettings,
+    RpcSettings,
 )
 from meterbridge.store import Vault, key_source
+from meterbridge.thingsboard.rpc import BROKER_TOPICS, DEVICE_TOPICS, GATEWAY_TOPICS
 
 
 def open_vault(database: DatabaseSettings) -> Vault:
@@ -37,8 +39,9 @@ def meter_address(meter: Meter) -> MeterAddress:
     )
 
 
-def route_settings(mqtt: MqttSettings, delivery: DeliverySettings) -> RouteSettings:
-    """Whom the routes connect to, and as whom."""
+def route_settings(mqtt: MqttSettings, delivery: DeliverySettings, rpc: RpcSettings | None = None) -> RouteSettings:
+    """Whom the routes connect to, as whom, and what they are to hear there: nothing without `rpc`."""
+    heard = Subscriptions(GATEWAY_TOPICS, DEVICE_TOPICS, BROKER_TOPICS)
     token = delivery.gateway_token if delivery.route == "gateway" else None
     return RouteSettings(
         token.get_secret_value() if token is not None else None,
@@ -49,6 +52,7 @@ def route_settings(mqtt: MqttSettings, delivery: DeliverySettings) -> RouteSetti
         5 if mqtt.protocol == "5" else 4,
         Tls(mqtt.tls_ca, mqtt.tls_cert, mqtt.tls_key) if mqtt.tls_ca is not None else None,
         mqtt.keepalive_s,
+        heard if rpc is not None and rpc.enabled else Subscriptions(),
     )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 
+from meterbridge.errors import ConfigurationError
 from meterbridge.fleet import (
     ConnectionGate,
     Histogram,
@@ -16,11 +19,20 @@ from meterbridge.fleet import (
     phase_of,
     same_meter,
 )
-from meterbridge.meter import Backoff, DLMSClient, DLMSProductionPoller, ProfileHistory, Timeouts, load_model
-from meterbridge.model import Meter
+from meterbridge.meter import (
+    Backoff,
+    DLMSClient,
+    DLMSProductionPoller,
+    MeterModel,
+    ProfileHistory,
+    Timeouts,
+    load_model,
+)
+from meterbridge.model import Meter, MeterId
 from meterbridge.service.destinations import Destinations
 from meterbridge.service.limits import backoff_settings, meter_address, poller_settings
 from meterbridge.settings import PollingSettings, Settings
+from meterbridge.store import Overrides
 
 
 class WorkerMaker:
@@ -31,10 +43,16 @@ class WorkerMaker:
         destinations: is told of each meter that will deliver.
         history: of all meters.
         lateness: of all polls.
+        overrides: what ThingsBoard says of a meter in place of the settings.
     """
 
     def __init__(
-        self, settings: Settings, destinations: Destinations, history: HistoryKeeper, lateness: Histogram
+        self,
+        settings: Settings,
+        destinations: Destinations,
+        history: HistoryKeeper,
+        lateness: Histogram,
+        overrides: Mapping[MeterId, Overrides],
     ) -> None:
         polling = settings.polling
         self._polling = polling
@@ -42,6 +60,7 @@ class WorkerMaker:
         self._destinations = destinations
         self._history = history
         self._lateness = lateness
+        self._overrides = overrides
         self._gate = ConnectionGate(polling.connections_per_s, polling.max_connections, time.monotonic)
         self._own: dict[str, PollingSettings] = {}
 
@@ -88,7 +107,10 @@ class WorkerMaker:
         poller = DLMSProductionPoller(
             meter.id, client, backoff, time.monotonic, time.time, poller_settings(polling), self._gate
         )
-        schedule = Schedule(polling.period_s, phase_of(meter.id, polling.period_s))
+        overrides = self._overrides.get(meter.id, Overrides())
+        poller.read_only(_readable(model, overrides.measurements))
+        period = overrides.period or polling.period_s
+        schedule = Schedule(period, phase_of(meter.id, period))
         chore = self._history_of(meter, client)
         return MeterWorker(meter, poller, schedule, sink, time.monotonic, lateness=self._lateness, chore=chore)
 
@@ -97,3 +119,13 @@ class WorkerMaker:
             return None
         source = ProfileHistory(meter.id, client, self._zone)
         return MeterHistory(meter, source, lambda: client.connected, self._history, meter.tb_enabled)
+
+
+def _readable(model: MeterModel, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """What of these names the model has: it may be another one than when they were taken."""
+    known = []
+    for name in names or ():
+        with suppress(ConfigurationError):
+            model.find(name)
+            known.append(name)
+    return tuple(known) or None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from meterbridge.delivery import Kind, Outbox, Row, Ticket
@@ -47,6 +48,13 @@ class Outgoing:
         self._counters.published += 1
         self.tally.queued[meter.id] += 1
         return True
+
+    def client_attributes(self, meter: Meter, payload: bytes) -> None:
+        """Put attributes that tell how a meter is polled into the outbox."""
+        if self.outbox is None or not meter.tb_enabled:
+            return
+        route, now = self._destinations.name_of(meter.id), round(time.time() * 1000)
+        self.outbox.put(meter.id, route, meter.device_name, now, payload, Kind.ATTRIBUTES)
 
     def history(self, meter: Meter, readings: Sequence[Reading]) -> list[Ticket]:
         """Put what a meter kept into the outbox; return the tickets of the commits it is part of."""

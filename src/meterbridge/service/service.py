@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from meterbridge.delivery import (
     Connected,
     DeliveryAlarms,
     Event,
+    Heard,
     Outbox,
     OutboxStats,
     Publisher,
@@ -25,6 +26,7 @@ from meterbridge.delivery import (
 from meterbridge.errors import ConfigurationError, MeterNotFound, StoreError
 from meterbridge.fleet import (
     AlarmDesk,
+    CommandLimits,
     FleetMonitor,
     Histogram,
     HistoryKeeper,
@@ -39,20 +41,26 @@ from meterbridge.fleet import (
     render,
 )
 from meterbridge.model import Meter, MeterId, Reading
+from meterbridge.service.commands import MeterCommands
 from meterbridge.service.counters import ServiceCounters
 from meterbridge.service.destinations import Destinations
+from meterbridge.service.hearing import Hearing
 from meterbridge.service.limits import history_limits, line_limits, open_vault, outbox_limits, route_settings
 from meterbridge.service.machine import allow_files, make_folder, process_use
 from meterbridge.service.making import WorkerMaker
 from meterbridge.service.outgoing import Outgoing
 from meterbridge.service.recorder import Recorder
 from meterbridge.service.reports import Announcements, FleetReports, Listener
+from meterbridge.service.shared import SharedSettings
 from meterbridge.settings import Settings
 from meterbridge.store import (
     AlarmRepository,
+    AuditRepository,
     IntervalRepository,
     MeterRepository,
     MetricsRepository,
+    OverrideRepository,
+    Overrides,
     open_database,
 )
 
@@ -86,7 +94,7 @@ class Service:
             self.desk, settings.delivery.route_down_after_s, settings.delivery.backlog_alarm_s
         )
         self.counters = ServiceCounters()
-        self._destinations = Destinations(route_settings(settings.mqtt, settings.delivery))
+        self._destinations = Destinations(route_settings(settings.mqtt, settings.delivery, settings.rpc))
         self._outgoing = Outgoing(self._destinations, self.counters)
         self.history = HistoryKeeper(
             history_limits(settings.history), self.desk, self._outgoing.history, time.time, time.monotonic
@@ -95,7 +103,10 @@ class Service:
         self._reports = FleetReports(
             self._outgoing, self.history, self.desk, self._recorder, self._announcements, self.counters
         )
-        self._maker = WorkerMaker(settings, self._destinations, self.history, self._lateness)
+        self._overrides: dict[MeterId, Overrides] = {}
+        self._maker = WorkerMaker(settings, self._destinations, self.history, self._lateness, self._overrides)
+        self._shared: SharedSettings | None = None
+        self._hearing: Hearing | None = None
         self.bridge: MultiMeterBridge | None = None
         self.monitor: FleetMonitor | None = None
         self.network: NetworkMonitor | None = None
@@ -198,6 +209,7 @@ class Service:
             line_limits(settings.mqtt, settings.delivery),
             self._delivery_event,
             self._outgoing.acknowledged,
+            on_heard=self._heard,
         )
         self._publisher.start()
         self._outgoing.outbox, self._destinations.publisher = self._outbox, self._publisher
@@ -211,6 +223,7 @@ class Service:
             time.monotonic,
             self._maker.identity,
         )
+        await self._begin_to_hear(self.bridge, self._engine)
         await self.bridge.start()
         self.network = NetworkMonitor(
             self._watched,
@@ -253,6 +266,27 @@ class Service:
         self._run("monitor", self.monitor.run())
         _log.info("service_started", meters=len(self.bridge.workers))
 
+    async def _begin_to_hear(self, bridge: MultiMeterBridge, engine: AsyncEngine) -> None:
+        """Make what takes commands and shared attributes, before a route brings any."""
+        settings, store = self._settings, OverrideRepository(engine)
+        self._overrides.update(await store.load())
+        longest = min(settings.polling.silence_s, settings.history.gap_s)
+        shared = SharedSettings(
+            self._overrides, self._maker, self._outgoing, store, settings.rpc.poll_interval_min_s, longest
+        )
+        zone = settings.history.zone
+        commands = MeterCommands(bridge, self.history, AuditRepository(engine), settings.rpc.allow_relay, zone)
+        limits = CommandLimits(settings.rpc.timeout_s, settings.rpc.waiting)
+        hearing = Hearing(lambda: self._publisher, self._destinations, bridge, commands, shared, limits, zone)
+        self._destinations.listener = hearing.added
+        self._shared, self._hearing = shared, hearing
+        self._run("shared attributes", shared.run())
+        self._run("attribute requests", hearing.run())
+
+    def _heard(self, messages: Sequence[Heard]) -> None:
+        if self._hearing is not None:
+            self._hearing.heard(messages)
+
     def _run(self, name: str, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
@@ -285,12 +319,17 @@ class Service:
         result = await self.bridge.reload()
         for meter in result.removed:
             self._reports.leave(meter)
+            if self._shared is not None:
+                self._shared.forget(meter)
         return result
 
     async def stop(self) -> None:
         """Stop polling, release the associations, publish what is left where somebody listens, close: within 10 s."""
         for task in self._tasks:
             task.cancel()
+        hearing, self._hearing = self._hearing, None
+        if hearing is not None:
+            await hearing.stop()
         if self.bridge is not None:
             await self.bridge.stop(4.0)
         if self._tasks:
@@ -304,6 +343,8 @@ class Service:
                 await self._publisher.stop(3.0)
             await self._outbox.close()
         if self._engine is not None:
+            if self._shared is not None:
+                await self._shared.save()
             if self._repository is not None and self._alarms is not None:
                 await self._recorder.record(self._repository, self._alarms)
             await self._engine.dispose()
@@ -323,6 +364,8 @@ class Service:
         told = {name: getattr(event, name) for name in event.__dataclass_fields__}
         (_log.info if isinstance(event, (Connected, StorageRecovered)) else _log.warning)("delivery", what=what, **told)
         self._delivery_alarms.happened(event, time.time())
+        if self._hearing is not None and self._settings.rpc.enabled:
+            self._hearing.happened(event)
 
     async def _save_history(self, outbox: Outbox) -> None:
         try:

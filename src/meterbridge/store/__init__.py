@@ -1,10 +1,12 @@
 """The database: meters, metrics and alarms, on SQLite or PostgreSQL."""
 
 from meterbridge.store.alarms import Alarm, AlarmChange, AlarmOutcome, AlarmRepository, Raise, Resolve, Severity
+from meterbridge.store.audit import AuditEntry, AuditRepository
 from meterbridge.store.backup import backup_postgresql, backup_sqlite, restore_sqlite
 from meterbridge.store.intervals import IntervalRepository
 from meterbridge.store.metrics import Diagnostic, MeterMetrics, MetricsRepository, NetworkMetrics
 from meterbridge.store.migrate import open_database, upgrade
+from meterbridge.store.overrides import OverrideRepository, Overrides
 from meterbridge.store.repository import LoadedMeters, MeterProblem, MeterRepository, MeterState
 from meterbridge.store.rotation import rotate
 from meterbridge.store.secrets import KeySource, Vault, key_source
@@ -15,6 +17,8 @@ __all__ = [
     "AlarmChange",
     "AlarmOutcome",
     "AlarmRepository",
+    "AuditEntry",
+    "AuditRepository",
     "Diagnostic",
     "IntervalRepository",
     "KeySource",
@@ -25,6 +29,8 @@ __all__ = [
     "MeterState",
     "MetricsRepository",
     "NetworkMetrics",
+    "OverrideRepository",
+    "Overrides",
     "Raise",
     "Resolve",
     "Role",

@@ -43,7 +43,7 @@ REQUIRED = {
     ],
     "alarms": ["id", "meter_id", "alarm_type", "severity", "message", "created_at", "resolved_at"],
 }
-ADDED = {"model", "framing", "physical"}
+ADDED = {"model", "framing", "physical", "relay_allowed"}
 OURS = ("network_metrics", "dlms_diagnostics")
 
 

@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from meterbridge.errors import ConfigurationError, MeterExists, MeterNotFound
 from meterbridge.model import Meter, MeterId
 from meterbridge.store.engine import store_errors
-from meterbridge.store.rows import COLUMNS, SECRETS, meter_from_row, row_from_meter
+from meterbridge.store.rows import COLUMNS, FLAGS, SECRETS, meter_from_row, row_from_meter
 from meterbridge.store.schema import (
     alarms,
     dlms_diagnostics,
     meter_metrics,
+    meter_overrides,
     meters,
     network_metrics,
     profile_intervals,
@@ -171,7 +172,14 @@ class MeterRepository:
         with store_errors(self._engine.url):
             async with self._engine.begin() as connection:
                 # One by one: an adopted database's foreign keys need not cascade.
-                for table in (meter_metrics, alarms, network_metrics, dlms_diagnostics, profile_intervals):
+                for table in (
+                    meter_metrics,
+                    alarms,
+                    network_metrics,
+                    dlms_diagnostics,
+                    profile_intervals,
+                    meter_overrides,
+                ):
                     await connection.execute(sa.delete(table).where(table.c.meter_id == meter))
                 result = await connection.execute(sa.delete(meters).where(meters.c.id == meter))
         if result.rowcount == 0:
@@ -279,7 +287,7 @@ class MeterRepository:
 def _select_raw() -> sa.Select[Any]:
     """Select the configuration as the driver gives it: a type that fails on one bad row would fail them all."""
     columns: Sequence[sa.ColumnElement[Any]] = [
-        sa.type_coerce(meters.c[column], sa.Integer).label(column) if column == "tb_enabled" else meters.c[column]
+        sa.type_coerce(meters.c[column], sa.Integer).label(column) if column in FLAGS else meters.c[column]
         for column in COLUMNS
     ]
     return sa.select(*columns)

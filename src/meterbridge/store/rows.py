@@ -17,8 +17,16 @@ FRAMINGS = ("hdlc", "wrapper", "wrapper-udp")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 SECRETS = ("password", "tb_token")
 """Columns of `meters` that are encrypted."""
+FLAGS = ("tb_enabled", "relay_allowed")
+"""Columns of `meters` that are yes or no."""
 # An old installation's tables allow NULL here and mean this.
-_FOR_NULL: Mapping[str, object] = {"tb_host": "127.0.0.1", "tb_port": 1884, "password": "", "tb_enabled": 0}
+_FOR_NULL: Mapping[str, object] = {
+    "tb_host": "127.0.0.1",
+    "tb_port": 1884,
+    "password": "",
+    "tb_enabled": 0,
+    "relay_allowed": 0,
+}
 
 COLUMNS = tuple(Meter.__dataclass_fields__)
 """Columns of `meters` that configure a meter; the others record what happened to it."""
@@ -38,7 +46,8 @@ def meter_from_row(row: sa.RowMapping, vault: Vault | None = None) -> Meter:
     for column, default in _FOR_NULL.items():
         if values[column] is None:
             values[column] = default
-    values["tb_enabled"] = _flag(values["tb_enabled"])
+    for column in FLAGS:
+        values[column] = _flag(column, values[column])
     for column in SECRETS:
         if isinstance(values[column], str) and is_encrypted(values[column]):
             if vault is None:
@@ -113,10 +122,10 @@ def _one_of(column: str, value: object, choices: tuple[str, ...]) -> None:
         raise ConfigurationError(f"{column} must be one of {', '.join(choices)}, not {_short(value)}")
 
 
-def _flag(value: object) -> bool:
+def _flag(column: str, value: object) -> bool:
     if isinstance(value, int) and value in (0, 1):
         return bool(value)
-    raise ConfigurationError(f"tb_enabled must be 0 or 1, not {_short(value)}")
+    raise ConfigurationError(f"{column} must be 0 or 1, not {_short(value)}")
 
 
 def _short(value: object) -> str:

@@ -83,6 +83,7 @@ meters = sa.Table(
     sa.Column("model", sa.String(50), nullable=False, server_default="generic"),
     sa.Column("framing", sa.String(20), nullable=False, server_default="hdlc"),
     sa.Column("physical", sa.Integer),
+    sa.Column("relay_allowed", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Index("uq_meters_name", "name", unique=True),
     # An id never comes back after its meter is removed: queued readings and logs still name it.
     sqlite_autoincrement=True,
@@ -158,4 +159,27 @@ profile_intervals = sa.Table(
     sa.Column("meter_id", sa.ForeignKey("meters.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("begins", sa.BigInteger, primary_key=True, comment="Unix milliseconds, included"),
     sa.Column("ends", sa.BigInteger, nullable=False, comment="Unix milliseconds, not included"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("timestamp", Instant(), nullable=False),
+    # No foreign key: what was done to a meter outlives it.
+    sa.Column("meter_id", sa.Integer, nullable=False),
+    sa.Column("meter_name", sa.String(100), nullable=False),
+    sa.Column("origin", sa.Text, nullable=False, comment="who asked"),
+    sa.Column("action", sa.String(100), nullable=False, comment="the method, e.g. setRelay"),
+    sa.Column("parameters", sa.Text, nullable=False, comment="JSON"),
+    sa.Column("outcome", sa.Text, comment="done, or why not; null while it is not known"),
+    sqlite_autoincrement=True,
+)
+
+meter_overrides = sa.Table(
+    "meter_overrides",
+    metadata,
+    sa.Column("meter_id", sa.ForeignKey("meters.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("poll_interval", sa.Float, comment="seconds, null for what is configured"),
+    sa.Column("measurements", sa.Text, comment="JSON list, null for what the model polls"),
 )
