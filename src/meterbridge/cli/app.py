@@ -49,6 +49,7 @@ _COMMANDS = {
     "secrets": "secrets:app",
     "token": "token:app",
     "outbox": "outbox:app",
+    "service": "service_command:app",
 }
 """Where each command stands, `module:name`: a group where that is a Typer."""
 

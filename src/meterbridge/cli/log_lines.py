@@ -49,7 +49,7 @@ def logs(
     oldest = None if since is None else round((time.time() - _seconds(since)) * 1000)
     wanted = LogFilter(_id_of(meter, settings), level, oldest)
     for line in search_lines(settings.log.file, wanted, lines):
-        typer.echo(_shown(line, as_json))
+        typer.echo(shown(line, as_json))
 
 
 def follow(
@@ -61,7 +61,7 @@ def follow(
     """Show lines of the log as they are written, until Ctrl-C."""
     settings = load_settings(config)
     for line in follow_lines(settings.log.file, LogFilter(_id_of(meter, settings), level)):
-        typer.echo(_shown(line, as_json))
+        typer.echo(shown(line, as_json))
 
 
 def _id_of(meter: str | None, settings: Settings) -> int | None:
@@ -83,7 +83,8 @@ def _seconds(text: str) -> int:
     return int(found[1]) * _UNITS[found[2]]
 
 
-def _shown(line: dict[str, Any], as_json: bool) -> str:
+def shown(line: dict[str, Any], as_json: bool) -> str:
+    """A line of the structured log for people, or as JSON."""
     if as_json:
         return json.dumps(line, ensure_ascii=False)
     rest = {key: value for key, value in line.items() if key not in ("timestamp", "level", "event")}

@@ -9,10 +9,11 @@ from meterbridge.store.migrate import open_database, upgrade
 from meterbridge.store.overrides import OverrideRepository, Overrides
 from meterbridge.store.repository import LoadedMeters, MeterProblem, MeterRepository, MeterState
 from meterbridge.store.rotation import rotate
-from meterbridge.store.secrets import KeySource, Vault, key_source
+from meterbridge.store.secrets import CREDENTIAL, KeySource, Vault, key_source
 from meterbridge.store.tokens import Role, Token, TokenRepository, digest
 
 __all__ = [
+    "CREDENTIAL",
     "Alarm",
     "AlarmChange",
     "AlarmOutcome",

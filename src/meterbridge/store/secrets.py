@@ -109,6 +109,10 @@ class Vault:
     def begin_rotation(self) -> None:
         """Put a new key before the others. A credential is not ours to write: its owner puts the new key there."""
         if self._source.writable:
+            self._refresh()
+            if not self._keys and self._source.file.exists():
+                # Emptied on purpose: the keys in use are elsewhere, in a credential.
+                raise ConfigurationError(f"key file {self._source.file} holds no key")
             self._write([_new_key(), *self._lines()])
             self._refresh()
 
