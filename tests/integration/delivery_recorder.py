@@ -57,6 +57,13 @@ class Recorder:
         for writer in self._writers:
             writer.transport.abort()
 
+    def send(self, sender: str, topic: str, payload: bytes) -> None:
+        """Send a message to whoever has this user name, at QoS 0."""
+        writer, version = self._owners[sender]
+        name = topic.encode()
+        none = b"" if version == 4 else b"\x00"
+        writer.write(_packet(0x30, struct.pack(">H", len(name)) + name + none + payload))
+
     def readings(self) -> dict[str, list[int]]:
         """Times by device in the order of their first arrival, over all three routes; by token on the device route."""
         got: dict[str, dict[int, None]] = {}

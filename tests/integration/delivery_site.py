@@ -82,6 +82,15 @@ class Site:
         self.kill()
         await self._fleet.__aexit__(None, None, None)
 
+    def allow_relay(self, name: str) -> None:
+        """Let a meter's relay be switched, as a person would."""
+        with closing(sqlite3.connect(self.folder / "data" / "admin.db")) as db, db:
+            db.execute("UPDATE meters SET relay_allowed = 1 WHERE name = ?", (name,))
+
+    def conducts(self, index: int) -> bool:
+        """Whether a meter's customer has power."""
+        return self._fleet.servers[index].meter.connected
+
     def start(self) -> None:
         """Run the service."""
         with (self.folder / "out.log").open("ab") as out:

@@ -8,6 +8,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -135,6 +136,58 @@ async def test_what_a_killed_gateway_loses_is_its_own_and_the_gateway_route_lose
     assert of_us == {}
     # Not through our fault: all of it had been acknowledged by Mosquitto.
     assert through.waiting() == 0
+
+
+async def test_thingsboard_asks_back_through_the_real_gateway(
+    tmp_path: Path, recorder: Recorder, mosquitto: Mosquitto, gateway: Gateway, free_port: Callable[[], int]
+) -> None:
+    gateway.start()
+    await until(lambda: recorder.connections > 0, 60)
+    await asyncio.sleep(3.0)
+    async with Site(tmp_path, 2, mosquitto.port, free_port, settings="[rpc]\nallow_relay = true\n") as site:
+        site.allow_relay("m0")
+        site.start()
+        await until(lambda: len(recorder.readings()) == 2, 60)
+        number = 0
+
+        async def call(method: object, params: object, device: str = "m0") -> Any:
+            nonlocal number
+            number += 1
+            asked = {"device": device, "data": {"id": number, "method": method, "params": params}}
+            recorder.send("GW_TOKEN", "v1/gateway/rpc", json.dumps(asked).encode())
+
+            def answers() -> list[Any]:
+                replies = [json.loads(payload) for topic, payload in recorder.messages if topic == "v1/gateway/rpc"]
+                return [reply["data"] for reply in replies if (reply["device"], reply["id"]) == (device, number)]
+
+            await until(lambda: len(answers()) > 0, 20)
+            return answers()[0]
+
+        assert 200 < (await call("readNow", {}))["values"]["voltage_l1"] < 260
+        assert 200 < (await call("getValue", "voltage_l1"))["value"] < 260
+        assert await call("setRelay", {"on": False}) == {"on": False, "changed": True}
+        assert not site.conducts(0)
+        assert await call("setRelay", True) == {"on": True, "changed": True}
+        assert site.conducts(0)
+        # An apostrophe in an answer is one that tb-gateway would break.
+        refused = await call("getValue", "ba'na\"nas")
+        assert "is no measurement of model microstar" in refused["error"]
+        assert "no method" in (await call("v1/devices/+/#", None))["error"]
+        assert "takes no parameters" in (await call("pause", "${method}"))["error"]
+        assert (await call("setRelay", True, "m1"))["error"].startswith("setRelay is not allowed for m1")
+        update = {"device": "m0", "data": {"pollInterval": 2, "measurements": "voltage_l1, current_l1", "other": 1}}
+        recorder.send("GW_TOKEN", "v1/gateway/attributes", json.dumps(update).encode())
+
+        def told() -> dict[str, object]:
+            found: dict[str, object] = {}
+            for topic, payload in recorder.messages:
+                if topic == "v1/gateway/attributes":
+                    found.update(json.loads(payload).get("m0", {}))
+            return found
+
+        await until(lambda: told().get("measurements") == "voltage_l1,current_l1", 20)
+        await until(lambda: told()["pollInterval"] == 2, 20)
+        assert await asyncio.to_thread(site.stop) == 0
 
 
 def _of(recorder: Recorder, token: str) -> dict[str, list[int]]:

@@ -9,7 +9,11 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from meterbridge.thingsboard.rpc import SHARED_KEYS
+
 _FOR_EVER = 4_294_967_295
+# Longer than we take for an answer, or for saying that there is none.
+_RPC_TIMEOUT_MS = 15_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +110,30 @@ def _connector(settings: GatewaySettings) -> object:
             "connectRequests": [],
             "disconnectRequests": [],
             "attributeRequests": [],
-            "attributeUpdates": [],
-            "serverSideRpc": [],
+            "attributeUpdates": [
+                {
+                    "deviceNameFilter": ".*",
+                    "attributeFilter": f"^({'|'.join(SHARED_KEYS)})$",
+                    "topicExpression": "v1/devices/${deviceName}/attributes/shared/${attributeKey}",
+                    "valueExpression": "${attributeValue}",
+                    # Mosquitto keeps the newest: whoever connects later has it too.
+                    "retain": True,
+                    "qos": 1,
+                }
+            ],
+            "serverSideRpc": [
+                {
+                    "deviceNameFilter": ".*",
+                    "methodFilter": ".*",
+                    # The method may be anything, so it is no level of the topic.
+                    "requestTopicExpression": "v1/devices/${deviceName}/rpc/request/${requestId}",
+                    "valueExpression": '{"method": ${method}, "params": ${params}}',
+                    "responseTopicExpression": "v1/devices/${deviceName}/rpc/response/${requestId}",
+                    "responseTopicQoS": 1,
+                    "responseTimeout": _RPC_TIMEOUT_MS,
+                    "qos": 1,
+                }
+            ],
         },
     }
 

@@ -13,12 +13,14 @@ from meterbridge.dlms import Discarded
 from meterbridge.errors import (
     AssociationRefused,
     AuthenticationFailed,
+    CommandRefused,
     ConnectFailed,
     ConnectionLost,
     DataAccessError,
     LocalProtocolError,
     MeterError,
     ResponseTimeout,
+    ServiceError,
 )
 from meterbridge.meter import (
     Backoff,
@@ -322,3 +324,94 @@ async def test_any_course_of_events_leads_back_to_readings() -> None:
     bench.clock.now += 21_601
     assert isinstance(await bench.poller.poll_once(), Polled)
     assert not bench.poller.open_troubles
+
+
+# ---- errands beside the polls
+
+
+async def test_an_errand_uses_the_open_association_and_opens_one_where_there_is_none(bench: Bench) -> None:
+    async def errand(client: DLMSClient) -> bool:
+        return client.connected
+
+    assert await bench.poller.attend(errand)
+    assert bench.client.calls == ["connect"]
+    outcome = await bench.poller.poll_once()
+    assert isinstance(outcome, Polled)
+    assert outcome.connected, "the first reading of an association says so, whoever opened it"
+    assert await bench.poller.attend(errand)
+    outcome = await bench.poller.poll_once()
+    assert isinstance(outcome, Polled)
+    assert not outcome.connected
+    assert bench.client.calls.count("connect") == 1
+
+
+async def test_a_plain_no_to_an_errand_harms_nothing(bench: Bench) -> None:
+    async def errand(client: DLMSClient) -> None:
+        raise DataAccessError("read-write-denied", 3)
+
+    await bench.poller.poll_once()
+    with pytest.raises(DataAccessError):
+        await bench.poller.attend(errand)
+    assert (bench.poller.state, bench.poller.failures) == (PollerState.READY, 0)
+
+
+async def test_an_errand_that_breaks_the_link_counts_as_a_failed_poll_and_no_other_is_tried_at_once(
+    bench: Bench,
+) -> None:
+    async def errand(client: DLMSClient) -> None:
+        raise ResponseTimeout("silent")
+
+    await bench.poller.poll_once()
+    with pytest.raises(ResponseTimeout):
+        await bench.poller.attend(errand)
+    assert (bench.poller.state, bench.poller.failures) == (PollerState.BACKING_OFF, 1)
+    calls = len(bench.client.calls)
+    with pytest.raises(CommandRefused, match="does not answer; the next try is in"):
+        await bench.poller.attend(errand)
+    assert len(bench.client.calls) == calls
+
+
+async def test_an_errand_whose_connection_is_lost_between_two_exchanges_is_no_bug(bench: Bench) -> None:
+    async def errand(client: DLMSClient) -> None:
+        bench.client.connected = False
+        raise LocalProtocolError("not connected")
+
+    await bench.poller.poll_once()
+    with pytest.raises(ConnectionLost):
+        await bench.poller.attend(errand)
+    assert bench.poller.failures == 1
+
+    async def bug(client: DLMSClient) -> None:
+        raise LocalProtocolError("a bug")
+
+    bench.clock.now += 100.0
+    await bench.poller.poll_once()
+    with pytest.raises(LocalProtocolError):
+        await bench.poller.attend(bug)
+
+
+async def test_a_connection_that_cannot_be_had_for_an_errand_leaves_the_poller_fit(bench: Bench) -> None:
+    async def errand(client: DLMSClient) -> None:
+        return
+
+    for error in (ConnectFailed("nobody there"), ServiceError("no", "exception-response")):
+        bench.client.connect_error = error
+        with pytest.raises(type(error)):
+            await bench.poller.attend(errand)
+        assert bench.poller.state is PollerState.BACKING_OFF
+        bench.clock.now += 100.0
+    bench.client.connect_error = None
+    assert isinstance(await bench.poller.poll_once(), Polled)
+
+
+async def test_what_is_read_can_be_changed_and_earlier_troubles_with_it_are_forgotten(bench: Bench) -> None:
+    bench.client.refused = {"b": DataAccessError("object-undefined", 4)}
+    await bench.poller.poll_once()
+    assert Trouble.OBJECT_FAILING in bench.poller.open_troubles
+    bench.poller.read_only(("a",))
+    assert Trouble.OBJECT_FAILING not in bench.poller.open_troubles
+    await bench.poller.poll_once()
+    assert bench.client.calls[-1] == "read a"
+    bench.poller.read_only(None)
+    await bench.poller.poll_once()
+    assert bench.client.calls[-1] == "read a b"
