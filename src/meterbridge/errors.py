@@ -111,6 +111,10 @@ class InvocationCounterError(ServiceError):
         self.expected = expected
 
 
+class CounterUnavailable(MeterError):
+    """No invocation counter may be used: none is on disk yet, or there is none left for these keys."""
+
+
 class DataAccessError(MeterError):
     """The meter said no to one attribute; the others are not concerned.
 

@@ -85,6 +85,22 @@ class Meter:
         tb_token: ThingsBoard access token, None on the broker and gateway routes. Never shown by repr.
         tb_device_name: device name on the ThingsBoard side; None means `name`.
         relay_allowed: whether its relay may be switched from ThingsBoard.
+        authentication: `none`, `low`, `hls-md5`, `hls-sha1`, `hls-gmac`, `hls-sha256` or `hls-ecdsa`; None is `low`
+            with a password and `none` without.
+        hls_secret: secret of HLS with MD5, SHA-1 and SHA-256; None takes the password. Never shown by repr.
+        system_title: our own towards this meter, 16 hex digits.
+        meter_system_title: the meter's, where it is known; another meter is refused.
+        block_cipher_key: global unicast encryption key (EK), hex digits. Never shown by repr.
+        authentication_key: global authentication key (AK), hex digits. Never shown by repr.
+        security_suite: 0, 1 or 2.
+        security_policy: `none`, `authenticated`, `encrypted` or `both`; None is `both` with a block cipher key.
+        general_ciphering: general ciphering in place of service-specific.
+        dedicated_key: whether each association has a key of its own.
+        signing_key: our private key for `hls-ecdsa`, PEM. Never shown by repr.
+        meter_signing_key: the meter's public key or certificate for `hls-ecdsa`, PEM.
+        counter_object: OBIS code of the object that holds the invocation counter the meter received last; read by the
+            public client before the first association. None asks only a meter that complains.
+        referencing: `ln` for logical names, `sn` for short names.
     """
 
     id: MeterId
@@ -104,6 +120,20 @@ class Meter:
     tb_token: str | None = field(default=None, repr=False)
     tb_device_name: str | None = None
     relay_allowed: bool = False
+    authentication: str | None = None
+    hls_secret: str | None = field(default=None, repr=False)
+    system_title: str | None = None
+    meter_system_title: str | None = None
+    block_cipher_key: str | None = field(default=None, repr=False)
+    authentication_key: str | None = field(default=None, repr=False)
+    security_suite: int = 0
+    security_policy: str | None = None
+    general_ciphering: bool = False
+    dedicated_key: bool = False
+    signing_key: str | None = field(default=None, repr=False)
+    meter_signing_key: str | None = field(default=None, repr=False)
+    counter_object: str | None = None
+    referencing: str = "ln"
 
     @property
     def device_name(self) -> str:

@@ -41,6 +41,24 @@ class MeterChange(BaseModel):
     tb_token: SecretStr | None = Field(default=None, max_length=100)
     tb_device_name: str | None = Field(default=None, min_length=1, max_length=100)
     relay_allowed: bool | None = Field(default=None, description="whether ThingsBoard may switch its relay")
+    authentication: str | None = Field(
+        default=None, description="none, low, hls-md5, hls-sha1, hls-gmac, hls-sha256 or hls-ecdsa"
+    )
+    hls_secret: SecretStr | None = Field(default=None, max_length=64)
+    system_title: str | None = Field(default=None, description="our own, 16 hex digits")
+    meter_system_title: str | None = Field(default=None, description="the meter's, 16 hex digits")
+    block_cipher_key: SecretStr | None = Field(default=None, max_length=64, description="EK, hex digits")
+    authentication_key: SecretStr | None = Field(default=None, max_length=64, description="AK, hex digits")
+    security_suite: int | None = Field(default=None, ge=0, le=2)
+    security_policy: str | None = Field(default=None, description="none, authenticated, encrypted or both")
+    general_ciphering: bool | None = None
+    dedicated_key: bool | None = Field(default=None, description="whether each association has a key of its own")
+    signing_key: SecretStr | None = Field(default=None, max_length=10_000, description="our private key, PEM")
+    meter_signing_key: str | None = Field(
+        default=None, max_length=10_000, description="the meter's public key or certificate, PEM"
+    )
+    counter_object: str | None = Field(default=None, max_length=32, description="OBIS code of the invocation counter")
+    referencing: str | None = Field(default=None, description="ln or sn")
 
     def given(self) -> dict[str, Any]:
         """Return the values that were given, secrets in the clear."""
@@ -94,6 +112,20 @@ def meter_shape(meter: Meter, state: MeterState | None, status: WorkerStatus | N
         "has_tb_token": meter.tb_token is not None,
         "tb_device_name": meter.tb_device_name,
         "relay_allowed": meter.relay_allowed,
+        "authentication": meter.authentication,
+        "has_hls_secret": meter.hls_secret is not None,
+        "system_title": meter.system_title,
+        "meter_system_title": meter.meter_system_title,
+        "has_block_cipher_key": meter.block_cipher_key is not None,
+        "has_authentication_key": meter.authentication_key is not None,
+        "security_suite": meter.security_suite,
+        "security_policy": meter.security_policy,
+        "general_ciphering": meter.general_ciphering,
+        "dedicated_key": meter.dedicated_key,
+        "has_signing_key": meter.signing_key is not None,
+        "has_meter_signing_key": meter.meter_signing_key is not None,
+        "counter_object": meter.counter_object,
+        "referencing": meter.referencing,
         "last_seen": state.last_seen if state else None,
         "last_error": state.last_error if state else None,
         "error_count": state.error_count if state else 0,

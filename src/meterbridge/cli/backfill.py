@@ -34,11 +34,11 @@ from meterbridge.cli.meter_command import associated
 from meterbridge.cli.typed_value import moment
 from meterbridge.delivery import Outbox, RouteBook
 from meterbridge.errors import ConfigurationError, DeliveryError
-from meterbridge.meter import Coverage, DLMSClient, Interval, ProfileHistory, Timeouts, load_model
+from meterbridge.meter import CounterKeeper, Coverage, DLMSClient, Interval, ProfileHistory, Timeouts, client_of
 from meterbridge.model import Meter
-from meterbridge.service import meter_address, outbox_limits, route_settings
+from meterbridge.service import outbox_limits, route_settings
 from meterbridge.settings import Settings, load_settings
-from meterbridge.store import IntervalRepository, MeterRepository
+from meterbridge.store import CounterRepository, IntervalRepository, MeterRepository
 from meterbridge.thingsboard import telemetry
 
 _LOOK_S = 1.0
@@ -94,7 +94,12 @@ def backfill(
     say_no_service("the meter is asked directly; what it gives waits in the outbox")
 
     async def work(repository: MeterRepository, engine: AsyncEngine) -> _Done:
-        return await _backfill(await repository.get(meter), IntervalRepository(engine), asked, settings, not as_json)
+        found = await repository.get(meter)
+        polling = settings.polling.for_meter(found.name)
+        timeouts = Timeouts(polling.connect_timeout_s, polling.response_timeout_floor_s)
+        async with CounterKeeper(CounterRepository(engine)).running() as counters:
+            client = client_of(found, timeouts, counters)
+            return await _backfill(found, client, IntervalRepository(engine), asked, settings, not as_json)
 
     done = in_database(settings.database, work)
     if as_json:
@@ -123,14 +128,11 @@ def _through(service: RunningService, meter: int, asked: Interval, *, shown: boo
 
 
 async def _backfill(
-    meter: Meter, intervals: IntervalRepository, asked: Interval, settings: Settings, shown: bool
+    meter: Meter, client: DLMSClient, intervals: IntervalRepository, asked: Interval, settings: Settings, shown: bool
 ) -> _Done:
     if not meter.tb_enabled:
         raise ConfigurationError(f"readings of {meter.name} are not delivered: tb_enabled is off")
     route = RouteBook(route_settings(settings.mqtt, settings.delivery), lambda _: True).route_for(meter).name
-    polling = settings.polling.for_meter(meter.name)
-    timeouts = Timeouts(polling.connect_timeout_s, polling.response_timeout_floor_s)
-    client = DLMSClient(meter_address(meter), load_model(meter.model), timeouts)
     history = ProfileHistory(meter.id, client, settings.history.zone)
     known = Coverage((await intervals.load()).get(meter.id, []))
     done = _Done(meter.id, meter.name, _text(asked.start), _text(asked.end))

@@ -23,11 +23,10 @@ from meterbridge.cli.backend import (
 from meterbridge.cli.console import console
 from meterbridge.cli.exits import UNREACHABLE
 from meterbridge.errors import MeterError
-from meterbridge.meter import DLMSClient, Timeouts, load_model
+from meterbridge.meter import CounterKeeper, Timeouts, client_of
 from meterbridge.model import Meter
-from meterbridge.service import meter_address
 from meterbridge.settings import Settings, load_settings
-from meterbridge.store import MeterRepository
+from meterbridge.store import CounterRepository, MeterRepository
 
 
 def pause(meter: MeterArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -62,10 +61,12 @@ def test(
     else:
         say_no_service("the meter is asked directly")
 
-        async def find(repository: MeterRepository, _: AsyncEngine) -> Meter:
-            return await repository.get(meter)
+        async def ask(repository: MeterRepository, engine: AsyncEngine) -> dict[str, Any]:
+            found = await repository.get(meter)
+            async with CounterKeeper(CounterRepository(engine)).running() as counters:
+                return await _ask(found, timeout, counters)
 
-        result = asyncio.run(_ask(in_database(settings.database, find), timeout))
+        result = in_database(settings.database, ask)
     if as_json:
         typer.echo(json.dumps(result, ensure_ascii=False))
     else:
@@ -82,7 +83,7 @@ def _tell(what: str, meter: str, settings: Settings, as_json: bool) -> None:
     typer.echo(json.dumps(shape, ensure_ascii=False) if as_json else f"{shape['name']}: {shape['run_state']}")
 
 
-async def _ask(meter: Meter, timeout: float) -> dict[str, Any]:
+async def _ask(meter: Meter, timeout: float, counters: CounterKeeper) -> dict[str, Any]:
     result: dict[str, Any] = {
         "meter": meter.id,
         "ok": False,
@@ -93,14 +94,13 @@ async def _ask(meter: Meter, timeout: float) -> dict[str, Any]:
         "errors": {},
         "error": None,
     }
-    model = load_model(meter.model)
-    client = DLMSClient(meter_address(meter), model, Timeouts(min(5.0, timeout), timeout))
+    client = client_of(meter, Timeouts(min(5.0, timeout), timeout), counters)
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout):
             await client.connect()
             begun = loop.time()
-            readout = await client.read_measurements(list(model.poll))
+            readout = await client.read_measurements(list(client.model.poll))
             result["latency_ms"] = round((loop.time() - begun) * 1000, 1)
     except MeterError as error:
         result["error"] = str(error)

@@ -19,6 +19,7 @@ from meterbridge.cli.backend import (
 from meterbridge.cli.meter_columns import NO_COLUMNS, MeterColumns, change_of
 from meterbridge.cli.meters import show_meter
 from meterbridge.cli.option_group import with_options
+from meterbridge.cli.security_columns import NO_SECURITY_COLUMNS, SecurityColumns
 from meterbridge.errors import ConfigurationError
 from meterbridge.meter import load_model
 from meterbridge.settings import load_settings
@@ -28,17 +29,19 @@ _INTO_DATABASE = "it is written to the database and holds when the service start
 
 
 @with_options(MeterColumns, "columns")
+@with_options(SecurityColumns, "security")
 def add(
     name: Annotated[str, typer.Argument(help="Unique, for people.")],
     host: Annotated[str, typer.Argument(help="Address or host name.")],
     columns: MeterColumns = NO_COLUMNS,
+    security: SecurityColumns = NO_SECURITY_COLUMNS,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Add a meter; a running service polls it at once."""
     if columns.physical is not None and columns.framing not in (None, "hdlc"):
         raise ConfigurationError(f"--physical is for HDLC: {columns.framing} addresses have one part")
-    given = columns.given(name=name, ip_address=host)
+    given = columns.given(name=name, ip_address=host) | security.given()
     settings = load_settings(config)
     service = running_service(settings)
     if service is not None:
@@ -58,16 +61,18 @@ def add(
 
 
 @with_options(MeterColumns, "columns")
+@with_options(SecurityColumns, "security")
 def edit(
     meter: MeterArgument,
     name: Annotated[str | None, typer.Option(help="New name.")] = None,
     host: Annotated[str | None, typer.Option(help="New address or host name.")] = None,
     columns: MeterColumns = NO_COLUMNS,
+    security: SecurityColumns = NO_SECURITY_COLUMNS,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change a meter; what is not given stays. A running service takes it over at once."""
-    given = columns.given(name=name, ip_address=host)
+    given = columns.given(name=name, ip_address=host) | security.given()
     if not given:
         raise ConfigurationError("nothing to change was given")
     settings = load_settings(config)

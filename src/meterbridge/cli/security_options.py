@@ -10,10 +10,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from meterbridge.cli.key_options import hex_from
 from meterbridge.cli.option_group import with_options
@@ -29,11 +25,12 @@ from meterbridge.dlms import (
 )
 from meterbridge.dlms.security import SYSTEM_TITLE_SIZE
 from meterbridge.errors import ConfigurationError
+from meterbridge.meter.configured import MECHANISMS, POLICIES, private_key, public_key
 from meterbridge.meter.counter_file import FileCounter
 
 _T = TypeVar("_T")
 _SECURITY = "Security"
-_KEY_HELP = "as hex digits or @FILE"
+KEY_HELP = "as hex digits or @FILE"
 
 
 class Auth(StrEnum):
@@ -50,18 +47,7 @@ class Auth(StrEnum):
     @property
     def mechanism(self) -> Mechanism | None:
         """The mechanism; None without authentication."""
-        return _MECHANISMS[self]
-
-
-_MECHANISMS = {
-    Auth.NONE: None,
-    Auth.LOW: Mechanism.LLS,
-    Auth.HLS_MD5: Mechanism.HLS_MD5,
-    Auth.HLS_SHA1: Mechanism.HLS_SHA1,
-    Auth.HLS_GMAC: Mechanism.HLS_GMAC,
-    Auth.HLS_SHA256: Mechanism.HLS_SHA256,
-    Auth.HLS_ECDSA: Mechanism.HLS_ECDSA,
-}
+        return MECHANISMS[self]
 
 
 class Policy(StrEnum):
@@ -75,10 +61,11 @@ class Policy(StrEnum):
     @property
     def policy(self) -> SecurityPolicy:
         """As the protocol has it."""
-        return SecurityPolicy[self.name]
+        return POLICIES[self]
 
 
-def _option(*names: str, **more: Any) -> Any:
+def security_option(*names: str, **more: Any) -> Any:
+    """Make an option that stands among the others about security."""
     return typer.Option(*names, rich_help_panel=_SECURITY, show_default=False, **more)
 
 
@@ -87,36 +74,41 @@ class SecurityArguments:
     """What was given of these options; keys are shown by no repr."""
 
     system_title: Annotated[
-        str | None, _option(envvar="METER_CLIENT_TITLE", metavar="HEX", help="Our system title, 8 octets.")
+        str | None, security_option(envvar="METER_CLIENT_TITLE", metavar="HEX", help="Our system title, 8 octets.")
     ] = None
     meter_title: Annotated[
-        str | None, _option(metavar="HEX", help="The meter's system title: another meter is refused.")
+        str | None, security_option(metavar="HEX", help="The meter's system title: another meter is refused.")
     ] = None
     key: Annotated[
-        str | None, _option(envvar="METER_KEY", metavar="HEX|@FILE", help=f"Encryption key (EK), {_KEY_HELP}.")
+        str | None, security_option(envvar="METER_KEY", metavar="HEX|@FILE", help=f"Encryption key (EK), {KEY_HELP}.")
     ] = field(default=None, repr=False)
     auth_key: Annotated[
-        str | None, _option(envvar="METER_AUTH_KEY", metavar="HEX|@FILE", help=f"Authentication key (AK), {_KEY_HELP}.")
+        str | None,
+        security_option(envvar="METER_AUTH_KEY", metavar="HEX|@FILE", help=f"Authentication key (AK), {KEY_HELP}."),
     ] = field(default=None, repr=False)
-    suite: Annotated[int, _option(min=0, max=2, help="Security suite, 0 unless given.")] = 0
+    suite: Annotated[int, security_option(min=0, max=2, help="Security suite, 0 unless given.")] = 0
     security: Annotated[
-        Policy | None, _option(help="Protection of every APDU; both where there is a key, else none.")
+        Policy | None, security_option(help="Protection of every APDU; both where there is a key, else none.")
     ] = None
-    general: Annotated[bool, _option("--general", help="General ciphering in place of service-specific.")] = False
-    dedicated: Annotated[bool, _option("--dedicated", help="A dedicated key for each association.")] = False
+    general: Annotated[bool, security_option("--general", help="General ciphering in place of service-specific.")] = (
+        False
+    )
+    dedicated: Annotated[bool, security_option("--dedicated", help="A dedicated key for each association.")] = False
     signing_key: Annotated[
-        Path | None, _option(metavar="PEM", help="Our private key, for hls-ecdsa.", dir_okay=False)
+        Path | None, security_option(metavar="PEM", help="Our private key, for hls-ecdsa.", dir_okay=False)
     ] = None
     meter_signing_key: Annotated[
         Path | None,
-        _option(metavar="PEM", help="The meter's public key or certificate, for hls-ecdsa.", dir_okay=False),
+        security_option(metavar="PEM", help="The meter's public key or certificate, for hls-ecdsa.", dir_okay=False),
     ] = None
     counter_file: Annotated[
-        Path | None, _option(metavar="FILE", help="Where the invocation counter is kept.", dir_okay=False)
+        Path | None, security_option(metavar="FILE", help="Where the invocation counter is kept.", dir_okay=False)
     ] = None
     counter_object: Annotated[
         str | None,
-        _option(metavar="OBIS", help="Take the invocation counter from this object first, by the public client."),
+        security_option(
+            metavar="OBIS", help="Take the invocation counter from this object first, by the public client."
+        ),
     ] = None
 
     @property
@@ -135,8 +127,12 @@ class SecurityArguments:
         keys = Keys(
             hex_from(self.key, "--key"),
             hex_from(self.auth_key, "--auth-key"),
-            signing=None if self.signing_key is None else _private_key(self.signing_key),
-            peer_signing=None if self.meter_signing_key is None else _public_key(self.meter_signing_key),
+            signing=None
+            if self.signing_key is None
+            else private_key(read_pem(self.signing_key), str(self.signing_key)),
+            peer_signing=None
+            if self.meter_signing_key is None
+            else public_key(read_pem(self.meter_signing_key), str(self.meter_signing_key)),
         )
         policy = SecurityPolicy.NONE if keys.encryption is None else SecurityPolicy.BOTH
         if self.security is not None:
@@ -161,7 +157,10 @@ class SecurityArguments:
         Raises:
             ConfigurationError: no logical name.
         """
-        return None if self.counter_object is None else LogicalName.parse(self.counter_object)
+        try:
+            return None if self.counter_object is None else LogicalName.parse(self.counter_object)
+        except ValueError as error:
+            raise ConfigurationError(f"--counter-object: {error}") from None
 
 
 NO_SECURITY = SecurityArguments()
@@ -173,38 +172,16 @@ def _state_folder() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "state") / "meterbridge"
 
 
-def _pem(path: Path) -> bytes:
+def read_pem(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        ConfigurationError: it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from None
-
-
-def _private_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    octets = _pem(path)
-    try:
-        key = load_pem_private_key(octets, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        # What the library says of it may quote the file.
-        raise ConfigurationError(f"{path} holds no private key in PEM without a passphrase") from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ConfigurationError(f"{path} holds a key that is not for ECDSA")
-    return key
-
-
-def _public_key(path: Path) -> ec.EllipticCurvePublicKey:
-    octets = _pem(path)
-    key: object
-    try:
-        if b"BEGIN CERTIFICATE" in octets:
-            key = x509.load_pem_x509_certificate(octets).public_key()
-        else:
-            key = load_pem_public_key(octets)
-    except (ValueError, UnsupportedAlgorithm):
-        raise ConfigurationError(f"{path} holds no public key or certificate in PEM") from None
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        raise ConfigurationError(f"{path} holds a key that is not for ECDSA")
-    return key
 
 
 def with_security(command: Callable[..., _T]) -> Callable[..., _T]:

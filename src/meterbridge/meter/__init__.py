@@ -5,7 +5,9 @@ from meterbridge.meter.catalogue import MeterModel, load_model, model_names, par
 from meterbridge.meter.catalogue.push import load_layouts
 from meterbridge.meter.client import DLMSClient, MeterAddress, ObjectListElement, Timeouts
 from meterbridge.meter.clock import ClockTime, read_clock, set_clock, time_for
+from meterbridge.meter.configured import client_of, counter_object_of, credentials_of, meter_address
 from meterbridge.meter.coverage import Coverage, Interval
+from meterbridge.meter.kept_counter import CounterKeeper, CounterStore, Stretch
 from meterbridge.meter.plan import Readout
 from meterbridge.meter.policy import Backoff, BackoffSettings, BreakerSettings
 from meterbridge.meter.poller import (
@@ -33,6 +35,8 @@ __all__ = [
     "BreakerSettings",
     "ClockTime",
     "Closed",
+    "CounterKeeper",
+    "CounterStore",
     "Coverage",
     "DLMSClient",
     "DLMSProductionPoller",
@@ -58,12 +62,17 @@ __all__ = [
     "Recovered",
     "RelayState",
     "Stray",
+    "Stretch",
     "Timeouts",
     "Tripped",
     "Trouble",
     "Waiting",
+    "client_of",
+    "counter_object_of",
+    "credentials_of",
     "load_layouts",
     "load_model",
+    "meter_address",
     "model_names",
     "parse_model",
     "read_clock",

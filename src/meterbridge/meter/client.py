@@ -38,6 +38,7 @@ from meterbridge.dlms import (
 from meterbridge.dlms.exchange import GetExchange, ReadExchange
 from meterbridge.dlms.xdlms import ValueDecoder
 from meterbridge.errors import (
+    AuthenticationFailed,
     ConfigurationError,
     ConnectionLost,
     DataAccessError,
@@ -50,6 +51,7 @@ from meterbridge.errors import (
     ServiceError,
 )
 from meterbridge.meter.catalogue import MeterModel
+from meterbridge.meter.kept_counter import KeptCounter
 from meterbridge.meter.plan import SCALED_CLASSES, PlanItem, Readout, ReadPlan, prepared
 from meterbridge.meter.profile import ProfileReader, ProfileTable
 from meterbridge.meter.short_names import OBJECT_LIST, ShortNames
@@ -245,6 +247,7 @@ class DLMSClient:
             ServiceError: it answered with an error instead.
             ResponseTimeout: it stays silent; the message names the addresses.
             ConnectionLost, RemoteProtocolError: it closed, or talked nonsense.
+            CounterUnavailable: there is no invocation counter to be had.
         """
         async with self._turn:
             if self._transport is not None:
@@ -260,9 +263,15 @@ class DLMSClient:
                     # Some meters say what they expect, others what they had last: one more is greater than both.
                     self._advance_counter(error.expected + 1)
                 await self._open()
+            except (AuthenticationFailed, ResponseTimeout):
+                # Some meters say no more than that to a counter they had already: next time it is theirs that counts.
+                self._synchronised = self._counter_object is None
+                raise
 
     async def _open(self) -> None:
         address = self.address
+        if isinstance(self._counter, KeptCounter):
+            await self._counter.ready()
         parameters = AssociationParameters(
             address.password, short_names=address.short_names, credentials=address.credentials
         )

@@ -2,7 +2,7 @@
 
 from meterbridge.service.counters import ServiceCounters
 from meterbridge.service.inspector import Inspector, live_of
-from meterbridge.service.limits import meter_address, open_vault, outbox_limits, route_settings
+from meterbridge.service.limits import open_vault, outbox_limits, route_settings
 from meterbridge.service.reports import Listener
 from meterbridge.service.service import Service
 
@@ -12,7 +12,6 @@ __all__ = [
     "Service",
     "ServiceCounters",
     "live_of",
-    "meter_address",
     "open_vault",
     "outbox_limits",
     "route_settings",

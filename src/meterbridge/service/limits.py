@@ -6,8 +6,7 @@ import os
 
 from meterbridge.delivery import Limits, LineLimits, RouteSettings, Subscriptions, Tls
 from meterbridge.fleet import HistoryLimits
-from meterbridge.meter import BackoffSettings, BreakerSettings, MeterAddress, PollerSettings
-from meterbridge.model import Meter
+from meterbridge.meter import BackoffSettings, BreakerSettings, PollerSettings
 from meterbridge.settings import (
     DatabaseSettings,
     DeliverySettings,
@@ -24,19 +23,6 @@ from meterbridge.thingsboard.rpc import BROKER_TOPICS, DEVICE_TOPICS, GATEWAY_TO
 def open_vault(database: DatabaseSettings) -> Vault:
     """What encrypts and decrypts the database's secrets."""
     return Vault(key_source(database.key_file, os.environ))
-
-
-def meter_address(meter: Meter) -> MeterAddress:
-    """How a configured meter is reached."""
-    return MeterAddress(
-        meter.ip_address,
-        meter.port,
-        meter.framing,
-        meter.client_id,
-        meter.server_id,
-        meter.physical,
-        meter.password.encode() or None,
-    )
 
 
 def route_settings(mqtt: MqttSettings, delivery: DeliverySettings, rpc: RpcSettings | None = None) -> RouteSettings:

@@ -21,16 +21,17 @@ from meterbridge.fleet import (
 )
 from meterbridge.meter import (
     Backoff,
+    CounterKeeper,
     DLMSClient,
     DLMSProductionPoller,
     MeterModel,
     ProfileHistory,
     Timeouts,
-    load_model,
+    client_of,
 )
 from meterbridge.model import Meter, MeterId
 from meterbridge.service.destinations import Destinations
-from meterbridge.service.limits import backoff_settings, meter_address, poller_settings
+from meterbridge.service.limits import backoff_settings, poller_settings
 from meterbridge.settings import PollingSettings, Settings
 from meterbridge.store import Overrides
 
@@ -44,6 +45,7 @@ class WorkerMaker:
         history: of all meters.
         lateness: of all polls.
         overrides: what ThingsBoard says of a meter in place of the settings.
+        counters: keeps invocation counters.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class WorkerMaker:
         history: HistoryKeeper,
         lateness: Histogram,
         overrides: Mapping[MeterId, Overrides],
+        counters: CounterKeeper,
     ) -> None:
         polling = settings.polling
         self._polling = polling
@@ -61,6 +64,7 @@ class WorkerMaker:
         self._history = history
         self._lateness = lateness
         self._overrides = overrides
+        self._counters = counters
         self._gate = ConnectionGate(polling.connections_per_s, polling.max_connections, time.monotonic)
         self._own: dict[str, PollingSettings] = {}
 
@@ -91,24 +95,23 @@ class WorkerMaker:
             ConfigurationError: its model or its route is none.
         """
         polling = self.polling_of(meter)
-        model = load_model(meter.model)
-        self._destinations.add(meter)
-        client = DLMSClient(
-            meter_address(meter),
-            model,
+        client = client_of(
+            meter,
             Timeouts(
                 polling.connect_timeout_s,
                 polling.response_timeout_floor_s,
                 keep_alive=polling.inactivity_timeout_s / 3,
             ),
+            self._counters,
             lambda event: poller.discarded(event),  # noqa: PLW0108  (the poller is made of the client)
         )
+        self._destinations.add(meter)
         backoff = Backoff(backoff_settings(polling), random.Random())
         poller = DLMSProductionPoller(
             meter.id, client, backoff, time.monotonic, time.time, poller_settings(polling), self._gate
         )
         overrides = self._overrides.get(meter.id, Overrides())
-        poller.read_only(_readable(model, overrides.measurements))
+        poller.read_only(_readable(client.model, overrides.measurements))
         period = overrides.period or polling.period_s
         schedule = Schedule(period, phase_of(meter.id, period))
         chore = self._history_of(meter, client)

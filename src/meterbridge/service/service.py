@@ -40,6 +40,7 @@ from meterbridge.fleet import (
     choose_pinger,
     render,
 )
+from meterbridge.meter import CounterKeeper
 from meterbridge.model import Meter, MeterId, Reading
 from meterbridge.service.commands import MeterCommands
 from meterbridge.service.counters import ServiceCounters
@@ -56,6 +57,7 @@ from meterbridge.settings import Settings
 from meterbridge.store import (
     AlarmRepository,
     AuditRepository,
+    CounterRepository,
     IntervalRepository,
     MeterRepository,
     MetricsRepository,
@@ -104,7 +106,7 @@ class Service:
             self._outgoing, self.history, self.desk, self._recorder, self._announcements, self.counters
         )
         self._overrides: dict[MeterId, Overrides] = {}
-        self._maker = WorkerMaker(settings, self._destinations, self.history, self._lateness, self._overrides)
+        self._maker: WorkerMaker | None = None
         self._shared: SharedSettings | None = None
         self._hearing: Hearing | None = None
         self.bridge: MultiMeterBridge | None = None
@@ -215,15 +217,22 @@ class Service:
         self._outgoing.outbox, self._destinations.publisher = self._outbox, self._publisher
         intervals = IntervalRepository(self._engine)
         self.history.adopt(await intervals.load())
+        counters = CounterKeeper(
+            CounterRepository(self._engine), lambda error: _log.error("counters_not_kept", reason=str(error))
+        )
+        self._run("counters", counters.run())
+        maker = self._maker = WorkerMaker(
+            settings, self._destinations, self.history, self._lateness, self._overrides, counters
+        )
         self.bridge = MultiMeterBridge(
             self._repository,
-            lambda meter: self._maker.worker(meter, self._reports),
-            self._maker.backoff,
+            lambda meter: maker.worker(meter, self._reports),
+            maker.backoff,
             self.desk,
             time.monotonic,
-            self._maker.identity,
+            maker.identity,
         )
-        await self._begin_to_hear(self.bridge, self._engine)
+        await self._begin_to_hear(self.bridge, maker, self._engine)
         await self.bridge.start()
         self.network = NetworkMonitor(
             self._watched,
@@ -245,7 +254,7 @@ class Service:
             MonitorLimits(
                 settings.monitor.interval_s,
                 settings.monitor.retention_days * 86_400,
-                lambda meter: self._maker.polling_of(meter).hang_s,
+                lambda meter: maker.polling_of(meter).hang_s,
             ),
             time.time,
             time.monotonic,
@@ -266,13 +275,13 @@ class Service:
         self._run("monitor", self.monitor.run())
         _log.info("service_started", meters=len(self.bridge.workers))
 
-    async def _begin_to_hear(self, bridge: MultiMeterBridge, engine: AsyncEngine) -> None:
+    async def _begin_to_hear(self, bridge: MultiMeterBridge, maker: WorkerMaker, engine: AsyncEngine) -> None:
         """Make what takes commands and shared attributes, before a route brings any."""
         settings, store = self._settings, OverrideRepository(engine)
         self._overrides.update(await store.load())
         longest = min(settings.polling.silence_s, settings.history.gap_s)
         shared = SharedSettings(
-            self._overrides, self._maker, self._outgoing, store, settings.rpc.poll_interval_min_s, longest
+            self._overrides, maker, self._outgoing, store, settings.rpc.poll_interval_min_s, longest
         )
         zone = settings.history.zone
         commands = MeterCommands(bridge, self.history, AuditRepository(engine), settings.rpc.allow_relay, zone)
@@ -305,7 +314,7 @@ class Service:
         Raises:
             StoreError: the meters cannot be read; they go on as they were.
         """
-        if self.bridge is None:
+        if self.bridge is None or self._maker is None:
             return None
         old = self._settings
         for name in Settings.model_fields:

@@ -3,6 +3,7 @@
 from meterbridge.store.alarms import Alarm, AlarmChange, AlarmOutcome, AlarmRepository, Raise, Resolve, Severity
 from meterbridge.store.audit import AuditEntry, AuditRepository
 from meterbridge.store.backup import backup_postgresql, backup_sqlite, restore_sqlite
+from meterbridge.store.counters import CounterRepository
 from meterbridge.store.intervals import IntervalRepository
 from meterbridge.store.metrics import Diagnostic, MeterMetrics, MetricsRepository, NetworkMetrics
 from meterbridge.store.migrate import open_database, upgrade
@@ -20,6 +21,7 @@ __all__ = [
     "AlarmRepository",
     "AuditEntry",
     "AuditRepository",
+    "CounterRepository",
     "Diagnostic",
     "IntervalRepository",
     "KeySource",

@@ -16,6 +16,8 @@ from meterbridge.errors import StoreError
 from meterbridge.store.engine import database_name
 
 _BUSY_S = 5.0
+# Half a year's polls once a second; a counter of 32 bits bears it 256 times.
+_COUNTERS_SKIPPED = 1 << 24
 
 
 def backup_sqlite(file: Path, now: datetime) -> Path:
@@ -88,7 +90,7 @@ def backup_postgresql(url: URL, folder: Path, now: datetime) -> Path:
 
 
 def restore_sqlite(file: Path, backup: Path, now: datetime) -> Path | None:
-    """Put a backup in a database's place, at once; the backup stays where it is.
+    """Put a backup in a database's place, at once; the backup stays where it is. Invocation counters go forward.
 
     Args:
         file: the database, of which a backup is made first where it exists. Nobody may be using it.
@@ -114,6 +116,7 @@ def restore_sqlite(file: Path, backup: Path, now: datetime) -> Path | None:
         os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
         with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(fresh)) as copy:
             source.backup(copy)
+            _advance_counters(copy)
         if kept is not None:
             shutil.copymode(file, fresh)
             found = file.stat()
@@ -141,6 +144,13 @@ def _check(backup: Path) -> None:
         raise StoreError(f"backup {backup}: damaged: {answer}")
     if not tables:
         raise StoreError(f"backup {backup}: it has no table meters")
+
+
+def _advance_counters(connection: sqlite3.Connection) -> None:
+    """Let no invocation counter go back with the backup: what was used since then is skipped."""
+    if connection.execute("SELECT name FROM sqlite_master WHERE name = 'invocation_counters'").fetchall():
+        connection.execute("UPDATE invocation_counters SET next = next + ?", (_COUNTERS_SKIPPED,))
+        connection.commit()
 
 
 def _leave_nothing_in_the_journal(file: Path) -> None:

@@ -129,6 +129,7 @@ def _configure_sqlite(connection: sa.engine.interfaces.DBAPIConnection, _: Conne
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = NORMAL")
+    # An invocation counter that was put by must not come back, not even after a power cut.
+    cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()

@@ -9,16 +9,27 @@ from typing import Any
 import sqlalchemy as sa
 
 from meterbridge.errors import ConfigurationError
+from meterbridge.meter import counter_object_of, credentials_of
+from meterbridge.meter.configured import MECHANISMS, POLICIES
 from meterbridge.model import Meter, MeterId
 from meterbridge.store.secrets import Vault, is_encrypted
 
 STATUSES = ("active", "inactive", "error")
 FRAMINGS = ("hdlc", "wrapper", "wrapper-udp")
+REFERENCINGS = ("ln", "sn")
+_HEX = re.compile(r"[0-9A-Fa-f]+")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
-SECRETS = ("password", "tb_token")
+SECRETS = ("password", "tb_token", "hls_secret", "block_cipher_key", "authentication_key", "signing_key")
 """Columns of `meters` that are encrypted."""
-FLAGS = ("tb_enabled", "relay_allowed")
+FLAGS = ("tb_enabled", "relay_allowed", "general_ciphering", "dedicated_key")
 """Columns of `meters` that are yes or no."""
+_EMPTY_IS_NONE = (
+    *("tb_token", "tb_device_name", "authentication", "hls_secret", "system_title", "meter_system_title"),
+    *("block_cipher_key", "authentication_key", "security_policy", "signing_key", "meter_signing_key"),
+    "counter_object",
+)
+_KEY_DIGITS = (32, 64)
+_LONGEST_PEM = 10_000
 # An old installation's tables allow NULL here and mean this.
 _FOR_NULL: Mapping[str, object] = {
     "tb_host": "127.0.0.1",
@@ -53,7 +64,7 @@ def meter_from_row(row: sa.RowMapping, vault: Vault | None = None) -> Meter:
             if vault is None:
                 raise ConfigurationError(f"{column} is encrypted and no key was given")
             values[column] = vault.decrypt(values[column], column)
-    for column in ("tb_token", "tb_device_name"):
+    for column in _EMPTY_IS_NONE:
         values[column] = values[column] or None
     meter = Meter(**{**values, "id": MeterId(values["id"])})
     check_meter(meter)
@@ -102,6 +113,33 @@ def check_meter(meter: Meter) -> None:
         _text("tb_token", meter.tb_token, 1, 100)
     if meter.tb_device_name is not None:
         _text("tb_device_name", meter.tb_device_name, 1, 100)
+    _check_security(meter)
+
+
+def _check_security(meter: Meter) -> None:
+    if meter.authentication is not None:
+        _one_of("authentication", meter.authentication, tuple(MECHANISMS))
+    if meter.security_policy is not None:
+        _one_of("security_policy", meter.security_policy, tuple(POLICIES))
+    _whole("security_suite", meter.security_suite, 0, 2)
+    _one_of("referencing", meter.referencing, REFERENCINGS)
+    for column in ("general_ciphering", "dedicated_key"):
+        _flag(column, getattr(meter, column))
+    for column in ("system_title", "meter_system_title"):
+        _hex(column, getattr(meter, column), (16,))
+    for column in ("block_cipher_key", "authentication_key"):
+        _hex(column, getattr(meter, column), _KEY_DIGITS)
+    if meter.hls_secret is not None:
+        _text("hls_secret", meter.hls_secret, 1, 64)
+    for column in ("signing_key", "meter_signing_key"):
+        pem = getattr(meter, column)
+        if pem is not None and not (isinstance(pem, str) and pem.startswith("-----BEGIN") and len(pem) < _LONGEST_PEM):
+            raise ConfigurationError(f"{column} must be a key in PEM")
+    if meter.counter_object is not None:
+        _text("counter_object", meter.counter_object, 1, 32)
+        counter_object_of(meter)
+    # That each fits does not say that they fit together.
+    credentials_of(meter)
 
 
 def _text(column: str, value: object, shortest: int, longest: int) -> None:
@@ -126,6 +164,14 @@ def _flag(column: str, value: object) -> bool:
     if isinstance(value, int) and value in (0, 1):
         return bool(value)
     raise ConfigurationError(f"{column} must be 0 or 1, not {_short(value)}")
+
+
+def _hex(column: str, value: object, digits: tuple[int, ...]) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or len(value) not in digits or not _HEX.fullmatch(value):
+        shown = "" if column in SECRETS else f", not {_short(value)}"
+        raise ConfigurationError(f"{column} must be {' or '.join(map(str, digits))} hex digits{shown}")
 
 
 def _short(value: object) -> str:

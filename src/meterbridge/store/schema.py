@@ -84,6 +84,20 @@ meters = sa.Table(
     sa.Column("framing", sa.String(20), nullable=False, server_default="hdlc"),
     sa.Column("physical", sa.Integer),
     sa.Column("relay_allowed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("authentication", sa.String(20)),
+    sa.Column("hls_secret", _text(64, 500)),
+    sa.Column("system_title", sa.String(16), comment="our own, hex"),
+    sa.Column("meter_system_title", sa.String(16), comment="hex"),
+    sa.Column("block_cipher_key", _text(64, 500), comment="EK"),
+    sa.Column("authentication_key", _text(64, 500), comment="AK"),
+    sa.Column("security_suite", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("security_policy", sa.String(20)),
+    sa.Column("general_ciphering", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("dedicated_key", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("signing_key", sa.Text, comment="our private key, PEM"),
+    sa.Column("meter_signing_key", sa.Text, comment="public key or certificate, PEM"),
+    sa.Column("counter_object", sa.String(32), comment="OBIS code"),
+    sa.Column("referencing", sa.String(2), nullable=False, server_default="ln"),
     sa.Index("uq_meters_name", "name", unique=True),
     # An id never comes back after its meter is removed: queued readings and logs still name it.
     sqlite_autoincrement=True,
@@ -182,4 +196,12 @@ meter_overrides = sa.Table(
     sa.Column("meter_id", sa.ForeignKey("meters.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("poll_interval", sa.Float, comment="seconds, null for what is configured"),
     sa.Column("measurements", sa.Text, comment="JSON list, null for what the model polls"),
+)
+
+invocation_counters = sa.Table(
+    "invocation_counters",
+    metadata,
+    sa.Column("name", sa.String(64), primary_key=True, comment="digest of system title and block cipher key"),
+    # Of a pair of title and key, not of a meter: it outlives the meter, or a value would be used again.
+    sa.Column("next", sa.BigInteger, nullable=False, comment="first value that nobody has put by"),
 )

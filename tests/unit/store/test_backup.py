@@ -119,6 +119,16 @@ def test_a_lost_database_comes_back(sqlite_url: str, file: Path) -> None:
     assert (mode(file), rows(file, "SELECT name FROM meters")) == (0o640, [("Main",)])
 
 
+def test_an_invocation_counter_does_not_go_back_with_a_backup(sqlite_url: str, file: Path) -> None:
+    asyncio.run(upgrade(sqlite_url))
+    make(file, "INSERT INTO invocation_counters VALUES ('a', 5000)")
+    copy = backup_sqlite(file, NOW)
+    make(file, "UPDATE invocation_counters SET next = 900000")
+    restore_sqlite(file, copy, NOW + timedelta(seconds=1))
+    assert rows(file, "SELECT next FROM invocation_counters") == [(5000 + (1 << 24),)]
+    assert rows(copy, "SELECT next FROM invocation_counters") == [(5000,)]
+
+
 def test_postgresql_is_dumped_and_comes_back(
     postgresql_url: str, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

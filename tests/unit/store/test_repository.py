@@ -35,6 +35,18 @@ FULL = Meter(
     tb_port=1883,
     tb_token="t0ken",
     tb_device_name="device 2",
+    authentication="hls-gmac",
+    hls_secret="an0ther",
+    system_title="4D54423030303031",
+    meter_system_title="4D54423030303032",
+    block_cipher_key="000102030405060708090A0B0C0D0E0F",
+    authentication_key="d0d1d2d3d4d5d6d7d8d9dadbdcdddedf",
+    security_suite=1,
+    security_policy="both",
+    general_ciphering=True,
+    dedicated_key=True,
+    counter_object="0-0:43.1.0",
+    referencing="sn",
 )
 
 
@@ -169,6 +181,27 @@ async def test_concurrent_writers_wait_for_each_other(repository: MeterRepositor
         ("password", "x'00ff'", "password must be text of 0 to 50 characters"),
         ("physical", "-1", "physical must be a whole number from 0 to 16383, not -1"),
         ("server_id", "1.5", "server_id must be a whole number from 0 to 16383, not 1.5"),
+        (
+            "authentication",
+            "'gmac'",
+            "authentication must be one of none, low, hls-md5, hls-sha1, hls-gmac, hls-sha256, hls-ecdsa, not 'gmac'",
+        ),
+        ("authentication", "'hls-gmac'", "authentication hls-gmac needs a system title"),
+        ("security_suite", "3", "security_suite must be a whole number from 0 to 2, not 3"),
+        ("security_policy", "'all'", "security_policy must be one of none, authenticated, encrypted, both, not 'all'"),
+        ("system_title", "'4D5442'", "system_title must be 16 hex digits, not '4D5442'"),
+        ("block_cipher_key", "'0123'", "block_cipher_key must be 32 or 64 hex digits"),
+        ("block_cipher_key", "x'00ff'", "block_cipher_key must be 32 or 64 hex digits"),
+        ("authentication_key", "'" + "xy" * 16 + "'", "authentication_key must be 32 or 64 hex digits"),
+        ("hls_secret", "x'00ff'", "hls_secret must be text of 1 to 64 characters"),
+        ("signing_key", "'secret'", "signing_key must be a key in PEM"),
+        ("general_ciphering", "7", "general_ciphering must be 0 or 1, not 7"),
+        (
+            "counter_object",
+            "'counter'",
+            "counter_object 'counter' is not a logical name such as 1-1:32.7.0 or 1.1.32.7.0.255",
+        ),
+        ("referencing", "'xx'", "referencing must be one of ln, sn, not 'xx'"),
     ],
 )
 async def test_a_bad_row_is_reported_and_the_others_load(
