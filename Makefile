@@ -12,7 +12,7 @@ JOBS ?= 2
 # How long `make soak` runs, in seconds.
 DURATION ?= 3600
 
-.PHONY: help venv demo test check bench fuzz soak pin clean
+.PHONY: help venv demo test check bench fuzz soak image pin clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,10 @@ soak: ## 3 min of chaos on 200 meters, then the demo for DURATION seconds (3600)
 	@CHAOS_METERS=200 CHAOS_SECONDS=180 $(PY) -m pytest -q tests/acceptance/test_chaos.py
 	@METERBRIDGE_SOAK=1 $(PY) -m pytest -q tests/integration/test_delivery_crash.py tests/integration/test_gateway_chain.py
 	@exec .venv/bin/meterbridge demo --duration $(DURATION) --json $(ARGS)
+
+image: ## the container image; without a Docker engine its steps in a folder, until its health check succeeds
+	@if docker info >/dev/null 2>&1; then exec docker build -f deploy/Dockerfile -t meterbridge:0.1 .; \
+	else exec python3 tools/image.py; fi
 
 COMPILE := ../$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-annotate \
 	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
