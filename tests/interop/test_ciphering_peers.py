@@ -9,9 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from meterbridge.dlms.ciphering import CipheredApdu, cipher_apdu
-from meterbridge.dlms.general_ciphering import AgreedKey, GeneralCiphering, KeyId, make_general_ciphering
-from meterbridge.dlms.key_agreement import Agreement
-from meterbridge.dlms.security import Keys, SecurityContext, SecurityPolicy, SecuritySuite
+from meterbridge.dlms.general_ciphering import AgreedKey, GeneralCiphering, make_general_ciphering
+from meterbridge.dlms.security import Agreement, KeyId, Keys, SecurityContext, SecurityPolicy, SecuritySuite
 from meterbridge.dlms.signing import GeneralHeader, SignedApdu
 from tests.unit.dlms import green_book as gb
 

@@ -12,8 +12,9 @@ import typer
 from rich.console import Console
 
 from meterbridge.cli.exits import INCOMPLETE
-from meterbridge.cli.key_options import key_ring_from
+from meterbridge.cli.key_options import NO_PAIRS, PairOptions, key_ring_from
 from meterbridge.cli.octets import octets_from
+from meterbridge.cli.option_group import with_options
 from meterbridge.cli.pushed import as_json, print_event
 from meterbridge.dlms import Decoded, Framing, PushDecoder, Reception
 from meterbridge.errors import ConfigurationError
@@ -51,19 +52,21 @@ SystemTitleOption = Annotated[
 ]
 
 
+@with_options(PairOptions, "pairs")
 def decode(
     file: Annotated[str, typer.Argument(metavar="[FILE|-]", help="Hex in any spelling, or octets; - is stdin.")] = "-",
     key: KeyOption = None,
     auth_key: AuthKeyOption = None,
     system_title: SystemTitleOption = None,
     framing: Annotated[AnyFraming, typer.Option(help="How APDUs are framed.")] = AnyFraming.AUTO,
+    pairs: PairOptions = NO_PAIRS,
     as_json_lines: Annotated[bool, typer.Option("--json", help="Print a JSON object for each APDU.")] = False,
 ) -> None:
     """Decode pushed or captured octets: frames, APDUs, names, values, units.
 
     Exit code 0 when all was decoded, 1 when some was not, 2 usage.
     """
-    keys = key_ring_from(key, auth_key, system_title)
+    keys = key_ring_from(key, auth_key, system_title, pairs)
     octets = octets_from(_content(file))
     decoder = PushDecoder(Reception(framing.framing, _MAX_APDU), keys, load_layouts())
     console = Console(highlight=False)

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
+import typer
+
+from meterbridge.cli.pem import private_key_in, public_key_in
 from meterbridge.dlms import KeyRing, Keys
 from meterbridge.dlms.security import SYSTEM_TITLE_SIZE
 from meterbridge.errors import ConfigurationError
 
 _KEY_SIZES = (16, 32)
-_KNOWN = {"encryption", "authentication", "broadcast"}
+
+
+def _pem(about: str) -> Any:
+    return typer.Option(metavar="PEM", help=about, dir_okay=False, show_default=False)
+
+
+MeterSigningKeyOption = Annotated[
+    Path | None, _pem("The sender's public key or certificate: what general-signing is verified with.")
+]
+AgreementKeyOption = Annotated[Path | None, _pem("Our private key, for general-ciphering with an agreed key.")]
+MeterAgreementKeyOption = Annotated[Path | None, _pem("The sender's public key or certificate, for the same.")]
+_HEX = {"encryption", "authentication", "broadcast", "master"}
+_PEM = {"meter_signing_key", "agreement_key", "meter_agreement_key"}
 
 
 def hex_from(text: str | None, name: str, sizes: tuple[int, ...] = _KEY_SIZES) -> bytes | None:
@@ -43,7 +60,40 @@ def _read(path: Path) -> str:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def key_ring_from(key: str | None, auth_key: str | None, system_title: str | None) -> KeyRing:
+@dataclass(frozen=True, slots=True)
+class PairOptions:
+    """Files in PEM of the keys that come in pairs, where they are given."""
+
+    meter_signing_key: MeterSigningKeyOption = None
+    agreement_key: AgreementKeyOption = None
+    meter_agreement_key: MeterAgreementKeyOption = None
+
+    @property
+    def given(self) -> bool:
+        """Whether any was given."""
+        return any((self.meter_signing_key, self.agreement_key, self.meter_agreement_key))
+
+    def added_to(self, keys: Keys) -> Keys:
+        """Read them.
+
+        Raises:
+            ConfigurationError: as `private_key_in` and `public_key_in`.
+        """
+        return replace(
+            keys,
+            agreement=private_key_in(self.agreement_key),
+            peer_signing=public_key_in(self.meter_signing_key),
+            peer_agreement=public_key_in(self.meter_agreement_key),
+        )
+
+
+NO_PAIRS = PairOptions()
+"""None of them given."""
+
+
+def key_ring_from(
+    key: str | None, auth_key: str | None, system_title: str | None, pairs: PairOptions = NO_PAIRS
+) -> KeyRing:
     """Make a key ring of one sender's keys.
 
     Raises:
@@ -52,16 +102,17 @@ def key_ring_from(key: str | None, auth_key: str | None, system_title: str | Non
     encryption = hex_from(key, "--key")
     authentication = hex_from(auth_key, "--auth-key")
     title = hex_from(system_title, "--system-title", (SYSTEM_TITLE_SIZE,)) or b""
-    if encryption is None and authentication is None:
+    if encryption is None and authentication is None and not pairs.given:
         return KeyRing(title=title)
-    return KeyRing(default=Keys(encryption, authentication, broadcast=encryption), title=title)
+    return KeyRing(default=pairs.added_to(Keys(encryption, authentication, broadcast=encryption)), title=title)
 
 
 def read_key_ring(path: Path) -> KeyRing:
     """Read a file of keys: TOML, or a line for each meter with system title, EK and, where it has one, AK.
 
-    In TOML a table for each system title holds `encryption`, `authentication` and `broadcast`. The system title
-    `default` stands for everybody else.
+    In TOML a table for each system title holds `encryption`, `authentication`, `broadcast` and `master` as hex, and
+    `meter_signing_key`, `agreement_key` and `meter_agreement_key` as files in PEM beside it. The system title `default`
+    stands for everybody else.
 
     Raises:
         ConfigurationError: not readable, or a line or table that is wrong; the message names it and shows no key.
@@ -71,11 +122,19 @@ def read_key_ring(path: Path) -> KeyRing:
     by_title: dict[bytes, Keys] = {}
     default: Keys | None = None
     for where, title, named in tables:
-        unknown = set(named) - _KNOWN
+        unknown = set(named) - _HEX - _PEM
         if unknown:
             raise ConfigurationError(f"{path}, {where}: unknown key {min(unknown)!r}")
-        parts = {name: hex_from(value, f"{path}, {where}: {name}") for name, value in named.items()}
-        keys = Keys(parts.get("encryption"), parts.get("authentication"), broadcast=parts.get("broadcast"))
+        parts = {name: hex_from(value, f"{path}, {where}: {name}") for name, value in named.items() if name in _HEX}
+        pairs = PairOptions(**{name: path.parent / value for name, value in named.items() if name in _PEM})
+        keys = pairs.added_to(
+            Keys(
+                parts.get("encryption"),
+                parts.get("authentication"),
+                broadcast=parts.get("broadcast"),
+                master=parts.get("master"),
+            )
+        )
         if title == "default":
             default = keys
             continue
@@ -106,6 +165,6 @@ def _tables(path: Path, text: str) -> list[tuple[str, str, Mapping[str, str]]]:
     rows: list[tuple[str, str, Mapping[str, str]]] = []
     for title, table in content.items():
         if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
-            raise ConfigurationError(f"{path}: [{title}] wants keys as text in hex")
+            raise ConfigurationError(f"{path}: [{title}] wants keys as text: hex, or files in PEM")
         rows.append((f"[{title}]", title, table))
     return rows

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.text import Text
 
 from meterbridge.cli.decode import AnyFraming, AuthKeyOption, KeyOption
-from meterbridge.cli.key_options import key_ring_from, read_key_ring
+from meterbridge.cli.key_options import NO_PAIRS, PairOptions, key_ring_from, read_key_ring
+from meterbridge.cli.option_group import with_options
 from meterbridge.cli.pushed import as_json, print_event
 from meterbridge.errors import ConfigurationError
 from meterbridge.meter import Closed, ListenLimits, Pushed, PushListener, load_layouts
@@ -24,6 +25,7 @@ from meterbridge.meter.push import DEFAULT_PORT
 from meterbridge.model import host_port
 
 
+@with_options(PairOptions, "pairs")
 def listen(
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = DEFAULT_PORT,
     udp: Annotated[bool, typer.Option("--udp", help="Datagrams in place of connections.")] = False,
@@ -36,12 +38,13 @@ def listen(
     framing: Annotated[AnyFraming, typer.Option(help="How APDUs are framed.")] = AnyFraming.AUTO,
     idle: Annotated[float, typer.Option(min=1, help="Seconds of silence after which a connection is closed.")] = 600.0,
     connections: Annotated[int, typer.Option(min=1, help="Most connections or UDP senders at once.")] = 1000,
+    pairs: PairOptions = NO_PAIRS,
     as_json_lines: Annotated[bool, typer.Option("--json", help="Print a JSON object for each APDU.")] = False,
 ) -> None:
     """Print what meters push as it arrives, until Ctrl-C."""
-    if keys is not None and (key is not None or auth_key is not None):
-        raise ConfigurationError("keys come from --keys or from --key and --auth-key, not from both")
-    ring = read_key_ring(keys) if keys is not None else key_ring_from(key, auth_key, None)
+    if keys is not None and (key is not None or auth_key is not None or pairs.given):
+        raise ConfigurationError("keys come from --keys or from --key and the others, not from both")
+    ring = read_key_ring(keys) if keys is not None else key_ring_from(key, auth_key, None, pairs)
     limits = ListenLimits(connections, idle)
     uvloop.run(_listen(PushListener(ring, load_layouts(), framing.framing, limits), host, port, udp, as_json_lines))
 

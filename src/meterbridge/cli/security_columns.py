@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 from meterbridge.cli.key_options import hex_from
-from meterbridge.cli.security_options import KEY_HELP, Auth, Policy, read_pem, security_option
+from meterbridge.cli.pem import read_pem
+from meterbridge.cli.security_options import KEY_HELP, Auth, Policy, security_option
 from meterbridge.dlms.security import SYSTEM_TITLE_SIZE
 from meterbridge.errors import ConfigurationError
 

@@ -13,6 +13,7 @@ import typer
 
 from meterbridge.cli.key_options import hex_from
 from meterbridge.cli.option_group import with_options
+from meterbridge.cli.pem import private_key_in, public_key_in
 from meterbridge.dlms import (
     Credentials,
     InvocationCounter,
@@ -23,9 +24,9 @@ from meterbridge.dlms import (
     SecurityPolicy,
     SecuritySuite,
 )
-from meterbridge.dlms.security import SYSTEM_TITLE_SIZE
+from meterbridge.dlms.security import SYSTEM_TITLE_SIZE, Agreement, KeyId
 from meterbridge.errors import ConfigurationError
-from meterbridge.meter.configured import MECHANISMS, POLICIES, private_key, public_key
+from meterbridge.meter.configured import MECHANISMS, POLICIES
 from meterbridge.meter.counter_file import FileCounter
 
 _T = TypeVar("_T")
@@ -64,6 +65,19 @@ class Policy(StrEnum):
         return POLICIES[self]
 
 
+class GeneralKey(StrEnum):
+    """Which key general-ciphering takes."""
+
+    IDENTIFIED = "identified"
+    ONE_PASS = "one-pass"
+    STATIC_UNIFIED = "static-unified"
+
+    @property
+    def key(self) -> KeyId | Agreement:
+        """As the protocol has it."""
+        return KeyId.GLOBAL_UNICAST_ENCRYPTION if self is GeneralKey.IDENTIFIED else Agreement[self.name]
+
+
 def security_option(*names: str, **more: Any) -> Any:
     """Make an option that stands among the others about security."""
     return typer.Option(*names, rich_help_panel=_SECURITY, show_default=False, **more)
@@ -93,13 +107,27 @@ class SecurityArguments:
     general: Annotated[bool, security_option("--general", help="General ciphering in place of service-specific.")] = (
         False
     )
+    general_ciphering: Annotated[
+        GeneralKey | None,
+        security_option(help="general-ciphering: with the identified key, or one agreed for each APDU."),
+    ] = None
+    signed: Annotated[
+        bool, security_option("--signed", help="general-signing: sign every APDU, and take none that is not signed.")
+    ] = False
     dedicated: Annotated[bool, security_option("--dedicated", help="A dedicated key for each association.")] = False
     signing_key: Annotated[
-        Path | None, security_option(metavar="PEM", help="Our private key, for hls-ecdsa.", dir_okay=False)
+        Path | None, security_option(metavar="PEM", help="Our private key for signatures.", dir_okay=False)
     ] = None
     meter_signing_key: Annotated[
         Path | None,
-        security_option(metavar="PEM", help="The meter's public key or certificate, for hls-ecdsa.", dir_okay=False),
+        security_option(metavar="PEM", help="The meter's public key or certificate for signatures.", dir_okay=False),
+    ] = None
+    agreement_key: Annotated[
+        Path | None, security_option(metavar="PEM", help="Our private key for key agreement.", dir_okay=False)
+    ] = None
+    meter_agreement_key: Annotated[
+        Path | None,
+        security_option(metavar="PEM", help="The meter's public key or certificate for key agreement.", dir_okay=False),
     ] = None
     counter_file: Annotated[
         Path | None, security_option(metavar="FILE", help="Where the invocation counter is kept.", dir_okay=False)
@@ -114,7 +142,9 @@ class SecurityArguments:
     @property
     def given(self) -> bool:
         """Whether anything of it was given that needs more than a password."""
-        return any(value for value in (self.system_title, self.key, self.auth_key, self.security, self.dedicated))
+        keys = self.key, self.auth_key, self.signing_key, self.meter_signing_key
+        forms = self.security, self.general, self.general_ciphering, self.signed, self.dedicated
+        return any((self.system_title, *keys, *forms))
 
     def credentials(self, auth: Auth, secret: bytes | None) -> Credentials:
         """Make credentials of them.
@@ -127,19 +157,24 @@ class SecurityArguments:
         keys = Keys(
             hex_from(self.key, "--key"),
             hex_from(self.auth_key, "--auth-key"),
-            signing=None
-            if self.signing_key is None
-            else private_key(read_pem(self.signing_key), str(self.signing_key)),
-            peer_signing=None
-            if self.meter_signing_key is None
-            else public_key(read_pem(self.meter_signing_key), str(self.meter_signing_key)),
+            signing=private_key_in(self.signing_key),
+            agreement=private_key_in(self.agreement_key),
+            peer_signing=public_key_in(self.meter_signing_key),
+            peer_agreement=public_key_in(self.meter_agreement_key),
         )
         policy = SecurityPolicy.NONE if keys.encryption is None else SecurityPolicy.BOTH
         if self.security is not None:
             policy = self.security.policy
         if policy and title is None:
             raise ConfigurationError("ciphering needs our own system title: --system-title")
-        context = None if title is None else SecurityContext(title, keys, suite, policy, self.general)
+        if self.signed and title is None:
+            raise ConfigurationError("signing needs our own system title: --system-title")
+        if self.general and self.general_ciphering is not None:
+            raise ConfigurationError("--general and --general-ciphering exclude each other")
+        general_key = None if self.general_ciphering is None else self.general_ciphering.key
+        context = None
+        if title is not None:
+            context = SecurityContext(title, keys, suite, policy, self.general, general_key, self.signed)
         meter_title = hex_from(self.meter_title, "--meter-title", (SYSTEM_TITLE_SIZE,)) or b""
         return Credentials(auth.mechanism, secret, context, meter_title, self.dedicated)
 
@@ -170,18 +205,6 @@ NO_SECURITY = SecurityArguments()
 def _state_folder() -> Path:
     base = os.environ.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local" / "state") / "meterbridge"
-
-
-def read_pem(path: Path) -> bytes:
-    """Read a file.
-
-    Raises:
-        ConfigurationError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def with_security(command: Callable[..., _T]) -> Callable[..., _T]:

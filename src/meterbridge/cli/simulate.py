@@ -15,10 +15,15 @@ import uvloop
 
 from meterbridge.cli.key_options import hex_from
 from meterbridge.cli.meter_options import Framing, FramingOption
+from meterbridge.cli.pem import private_key_in, public_key_in
 from meterbridge.cli.security_options import Auth, Policy
 from meterbridge.dlms import Keys, Mechanism, SecuritySuite
 from meterbridge.simulator import FleetOptions, SecurityOptions, ServerOptions, SimulatedFleet, serve
 from meterbridge.simulator.faults import ControlPort, FaultScript, read_script, serve_with_faults
+
+
+def _pem(about: str) -> Any:
+    return typer.Option(metavar="PEM", help=about, dir_okay=False, show_default=False)
 
 
 def simulate(
@@ -44,6 +49,11 @@ def simulate(
         typer.Option(envvar="METER_AUTH_KEY", metavar="HEX|@FILE", help="Authentication key (AK).", show_default=False),
     ] = None,
     suite: Annotated[int, typer.Option(min=0, max=2, help="Security suite.")] = 0,
+    signing_key: Annotated[Path | None, _pem("Every meter's private key for signatures.")] = None,
+    client_signing_key: Annotated[Path | None, _pem("The client's public key or certificate for signatures.")] = None,
+    agreement_key: Annotated[Path | None, _pem("Every meter's private key for key agreement.")] = None,
+    client_agreement_key: Annotated[Path | None, _pem("The client's public key for key agreement.")] = None,
+    signed: Annotated[bool, typer.Option("--signed", help="Demand that every APDU is signed.")] = False,
     security: Annotated[Policy, typer.Option(help="Least protection of every APDU, with HLS.")] = Policy.BOTH,
     faults: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Script of faults, TOML: docs/simulator.md.", show_default=False)
@@ -59,9 +69,16 @@ def simulate(
     if auth is Auth.NONE:
         options = replace(options, password="")
     elif auth.mechanism not in (None, Mechanism.LLS):
-        keys = Keys(hex_from(key, "--key"), hex_from(auth_key, "--auth-key"))
+        keys = Keys(
+            hex_from(key, "--key"),
+            hex_from(auth_key, "--auth-key"),
+            signing=private_key_in(signing_key),
+            agreement=private_key_in(agreement_key),
+            peer_signing=public_key_in(client_signing_key),
+            peer_agreement=public_key_in(client_agreement_key),
+        )
         demands = SecurityOptions(
-            auth.mechanism, keys, SecuritySuite(suite), security.policy, options.password.encode()
+            auth.mechanism, keys, SecuritySuite(suite), security.policy, options.password.encode(), signed=signed
         )
         options = replace(options, security=demands)
     if faults is None and control_port is None:

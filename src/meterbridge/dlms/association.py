@@ -266,7 +266,7 @@ class ClientAssociation:
 
     def _initiate_again(self) -> bytes:
         # Where APDUs are ciphered anybody could end the association with an RLRQ that nothing protects.
-        if self._protection is None:
+        if self._protection is None or not self._parameters.identity.ciphered:
             return b""
         parameters = self._parameters
         return self._protection.protect(acse.InitiateRequest(parameters.proposed, parameters.max_receive_pdu).encode())

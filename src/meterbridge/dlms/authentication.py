@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from meterbridge.dlms.acse import Aare, Aarq, ApplicationContext, InitiateRequest, Mechanism
-from meterbridge.dlms.ciphering import CIPHERED_TAGS, ApduProtection
 from meterbridge.dlms.conformance import Conformance
 from meterbridge.dlms.counters import InvocationCounter
 from meterbridge.dlms.hls import HLS, Handshake, challenge_size, check_challenge, check_mechanism
+from meterbridge.dlms.protection import PROTECTED_TAGS, ApduProtection
 from meterbridge.dlms.security import SYSTEM_TITLE_SIZE, Keys, SecurityContext, SecuritySuite
 from meterbridge.errors import AssociationRefused, AuthenticationFailed, ConfigurationError, RemoteProtocolError
 
@@ -50,6 +50,8 @@ class Credentials:
             raise ConfigurationError(f"the meter's system title has 8 octets, not {len(self.server_title)}")
         if self.dedicated and not self.ciphered:
             raise ConfigurationError("a dedicated key needs ciphering")
+        if self.dedicated and security is not None and security.general_key is not None:
+            raise ConfigurationError("a dedicated key and general-ciphering exclude each other")
 
     @property
     def keys(self) -> Keys:
@@ -60,6 +62,11 @@ class Credentials:
     def ciphered(self) -> bool:
         """Whether APDUs are ciphered."""
         return self.security is not None and bool(self.security.policy)
+
+    @property
+    def protected(self) -> bool:
+        """Whether APDUs are ciphered or signed."""
+        return self.security is not None and (self.ciphered or self.security.signed)
 
     @property
     def counted(self) -> bool:
@@ -97,7 +104,7 @@ class ClientAuthentication:
         security = credentials.security
         if credentials.mechanism in HLS:
             self._challenge = random(challenge_size(credentials.mechanism))
-        if security is not None and credentials.ciphered and counter is not None:
+        if security is not None and credentials.protected:
             if credentials.dedicated:
                 self._dedicated = random(security.suite.key_size)
                 security = replace(security, keys=replace(security.keys, dedicated=self._dedicated))
@@ -111,10 +118,10 @@ class ClientAuthentication:
     def request(self, conformance: Conformance, max_receive_pdu: int, *, short_names: bool) -> bytes:
         """Return the AARQ."""
         credentials, security = self._credentials, self._credentials.security
-        if security is not None and (self.protection is not None and security.general):
+        if security is not None and (security.general or security.general_key is not None or security.signed):
             conformance |= Conformance.GENERAL_PROTECTION
         initiate = InitiateRequest(conformance, max_receive_pdu, self._dedicated).encode()
-        if self.protection is None:
+        if self.protection is None or not credentials.ciphered:
             context = ApplicationContext.SN if short_names else ApplicationContext.LN
         else:
             initiate = self.protection.protect(initiate)
@@ -140,8 +147,9 @@ class ClientAuthentication:
         information = aare.user_information
         if self.protection is not None:
             self.protection.peer_title = title
+        if self.protection is not None and credentials.ciphered:
             information = self.protection.unprotect(information)
-        elif information[:1] and information[0] in CIPHERED_TAGS:
+        elif information[:1] and information[0] in PROTECTED_TAGS:
             raise RemoteProtocolError("the meter ciphers its answer to a request that was not ciphered")
         if self._challenge is not None and credentials.mechanism is not None:
             security = credentials.security

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from meterbridge.dlms.counters import InvocationCounter, ReceivedCounters
 from meterbridge.dlms.field_reader import FieldReader, octet_string
 from meterbridge.dlms.gcm import TAG_SIZE, seal, unseal
 from meterbridge.dlms.security import (
@@ -17,7 +16,8 @@ from meterbridge.dlms.security import (
 from meterbridge.errors import ConfigurationError, LocalProtocolError, RemoteProtocolError
 
 GENERAL_GLO, GENERAL_DED = 0xDB, 0xDC
-_INITIATE = frozenset((0x01, 0x08))
+INITIATE_TAGS = frozenset((0x01, 0x08))
+"""InitiateRequest and InitiateResponse."""
 
 # Plain APDU's tag to that of its ciphered form, with the global and with the dedicated key.
 _LOW = (0x01, 0x05, 0x06, 0x08, 0x0C, 0x0D, 0x0E, 0x16, 0x18)
@@ -163,88 +163,6 @@ def cipher_apdu(
         )
     )
     specific = (_DEDICATED if dedicated else _GLOBAL).get(apdu[0])
-    if specific is None or (context.general and apdu[0] not in _INITIATE):
+    if specific is None or (context.general and apdu[0] not in INITIATE_TAGS):
         return bytes((GENERAL_DED if dedicated else GENERAL_GLO,)) + octet_string(context.system_title) + protected
     return bytes((specific,)) + protected
-
-
-class ApduProtection:
-    """Protects what one end of an association sends, and demands the same of what it receives.
-
-    Client and server use it alike. InitiateRequest and InitiateResponse always go with the global key, everything
-    else with the dedicated one where there is one.
-
-    Args:
-        context: how.
-        counter: gives the invocation counter of each APDU sent.
-        peer_title: the partner's system title, where known beforehand; set it when the partner says it.
-        received: counters the partner has used, where they outlive one association.
-    """
-
-    def __init__(
-        self,
-        context: SecurityContext,
-        counter: InvocationCounter,
-        peer_title: bytes = b"",
-        received: ReceivedCounters | None = None,
-    ) -> None:
-        self.context = context
-        self.peer_title = peer_title
-        self._counter = counter
-        self._received = received or ReceivedCounters()
-
-    @property
-    def overhead(self) -> int:
-        """Most octets it adds to an APDU of up to 65,535."""
-        return 1 + 4 + 5 + TAG_SIZE + (1 + SYSTEM_TITLE_SIZE)
-
-    def protect(self, apdu: bytes) -> bytes:
-        """Cipher an APDU that is to be sent.
-
-        Raises:
-            LocalProtocolError: the invocation counter is exhausted.
-        """
-        dedicated = self.context.keys.dedicated is not None and apdu[0] not in _INITIATE
-        return cipher_apdu(apdu, self.context, self._counter.next_counter(), dedicated=dedicated)
-
-    def unprotect(self, apdu: bytes) -> bytes:
-        """Decipher an APDU that came.
-
-        Raises:
-            RemoteProtocolError: less protected than demanded, a wrong tag, a counter that came before, another sender.
-        """
-        if not apdu or apdu[0] not in CIPHERED_TAGS:
-            tag = f" 0x{apdu[0]:02X}" if apdu else ""
-            raise RemoteProtocolError(f"APDU{tag} is not ciphered, and it has to be")
-        ciphered = CipheredApdu.decode(apdu)
-        context, control = self.context, ciphered.control
-        if control.suite != context.suite:
-            raise RemoteProtocolError(f"the APDU is of security suite {control.suite:d}, not {context.suite:d}")
-        if control.policy & context.policy != context.policy:
-            raise RemoteProtocolError(
-                f"the APDU is {_words(control.policy)} where {_words(context.policy)} is demanded"
-            )
-        if control.broadcast:
-            # Every client and meter has that key: within an association it proves nothing.
-            raise RemoteProtocolError("the APDU is ciphered with the broadcast key, and it is not a broadcast")
-        if ciphered.system_title and self.peer_title and ciphered.system_title != self.peer_title:
-            raise RemoteProtocolError(
-                f"the APDU is from {ciphered.system_title.hex()}, the partner is {self.peer_title.hex()}"
-            )
-        if self.context.system_title in (ciphered.system_title, self.peer_title):
-            raise RemoteProtocolError("the partner uses our own system title: what it sends may be our own APDUs")
-        try:
-            plaintext = ciphered.open(context.keys, self.peer_title)
-        except ConfigurationError as error:
-            # The choice of key was the partner's, not ours.
-            raise RemoteProtocolError(str(error)) from None
-        self._received.check(ciphered.key_name, ciphered.counter)
-        return plaintext
-
-
-def _words(policy: SecurityPolicy) -> str:
-    return {
-        SecurityPolicy.AUTHENTICATED: "authenticated",
-        SecurityPolicy.ENCRYPTED: "encrypted",
-        SecurityPolicy.BOTH: "authenticated and encrypted",
-    }.get(policy, "unprotected")

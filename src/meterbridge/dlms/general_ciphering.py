@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,14 +11,13 @@ from meterbridge.dlms.ciphering import split_protected
 from meterbridge.dlms.field_reader import FieldReader, octet_string
 from meterbridge.dlms.gcm import seal, unseal
 from meterbridge.dlms.key_agreement import (
-    Agreement,
     agreed_key,
     signed_point,
     unwrap_key,
     verified_point,
     wrap_key,
 )
-from meterbridge.dlms.security import Keys, SecurityContext, SecurityControl, SecuritySuite
+from meterbridge.dlms.security import Agreement, KeyId, Keys, SecurityContext, SecurityControl, SecuritySuite
 from meterbridge.dlms.signing import GeneralHeader
 from meterbridge.errors import ConfigurationError, RemoteProtocolError
 
@@ -27,13 +25,6 @@ GENERAL_CIPHERING = 0xDD
 _IDENTIFIED, _WRAPPED, _AGREED = 0, 1, 2
 _MASTER_KEY = 0
 _K = TypeVar("_K")
-
-
-class KeyId(enum.IntEnum):
-    """Identified key."""
-
-    GLOBAL_UNICAST_ENCRYPTION = 0
-    GLOBAL_BROADCAST_ENCRYPTION = 1
 
 
 @dataclass(frozen=True, slots=True)

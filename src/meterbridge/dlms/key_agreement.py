@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import enum
-
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.concatkdf import ConcatKDFHash
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from meterbridge.dlms.field_reader import octet_string
-from meterbridge.dlms.security import SecuritySuite
+from meterbridge.dlms.security import Agreement, SecuritySuite
 from meterbridge.dlms.signing import point, public_key, sign, verify
 from meterbridge.errors import ConfigurationError, RemoteProtocolError
 
 # {joint-iso-ccitt(2) country(16) country-name(756) identified-organisation(5) DLMS-UA(8) cryptographic-algorithms(3) n}
 _ALGORITHM = bytes((0x60, 0x85, 0x74, 0x05, 0x08, 0x03))
-
-
-class Agreement(enum.IntEnum):
-    """Key agreement schemes of general-ciphering, as key-parameters names them."""
-
-    ONE_PASS = 1
-    """One-Pass Diffie-Hellman C(1e, 1s)."""
-    STATIC_UNIFIED = 2
-    """Static Unified Model C(0e, 2s)."""
 
 
 def derive_key(suite: SecuritySuite, shared: bytes, other_information: bytes) -> bytes:

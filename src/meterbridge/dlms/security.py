@@ -51,6 +51,22 @@ class SecurityPolicy(enum.IntFlag):
     BOTH = 0x30
 
 
+class KeyId(enum.IntEnum):
+    """Identified key of general-ciphering."""
+
+    GLOBAL_UNICAST_ENCRYPTION = 0
+    GLOBAL_BROADCAST_ENCRYPTION = 1
+
+
+class Agreement(enum.IntEnum):
+    """Key agreement schemes of general-ciphering, as key-parameters names them."""
+
+    ONE_PASS = 1
+    """One-Pass Diffie-Hellman C(1e, 1s)."""
+    STATIC_UNIFIED = 2
+    """Static Unified Model C(0e, 2s)."""
+
+
 _BROADCAST, _COMPRESSED, _SUITE = 0x40, 0x80, 0x0F
 
 
@@ -151,6 +167,9 @@ class SecurityContext:
         suite: security suite.
         policy: protection of what is sent, and least protection of what is received.
         general: general-glo-ciphering and general-ded-ciphering in place of the service-specific APDUs.
+        general_key: general-ciphering in place of both, with this key; one that is agreed is demanded of the partner
+            as well. InitiateRequest and InitiateResponse stay with the global key.
+        signed: what is sent is signed, and what is received has to be.
 
     Raises:
         ConfigurationError: title or keys do not fit, or one is missing.
@@ -161,6 +180,8 @@ class SecurityContext:
     suite: SecuritySuite = SecuritySuite.AES_128
     policy: SecurityPolicy = SecurityPolicy.BOTH
     general: bool = False
+    general_key: KeyId | Agreement | None = None
+    signed: bool = False
 
     def __post_init__(self) -> None:
         if len(self.system_title) != SYSTEM_TITLE_SIZE:
@@ -170,3 +191,26 @@ class SecurityContext:
             raise ConfigurationError("ciphering needs an encryption key")
         if self.policy & SecurityPolicy.AUTHENTICATED and self.keys.authentication is None:
             raise ConfigurationError("authenticated APDUs need an authentication key")
+        if self.signed:
+            self._need("signing", "signing", "peer_signing")
+        if self.general_key is not None:
+            self._check_general_key(self.general_key)
+
+    def _check_general_key(self, key: KeyId | Agreement) -> None:
+        if not self.policy:
+            raise ConfigurationError("general-ciphering needs a policy that authenticates or encrypts")
+        if key is KeyId.GLOBAL_BROADCAST_ENCRYPTION:
+            raise ConfigurationError("an association has no broadcast key")
+        if key is Agreement.STATIC_UNIFIED:
+            self._need("a key agreed by the static unified model", "agreement", "peer_agreement")
+        elif key is Agreement.ONE_PASS:
+            # Either end makes ephemeral keys: ours are signed by us, the partner's by it.
+            names = ("signing", "peer_agreement", "agreement", "peer_signing")
+            self._need("a key agreed by one-pass Diffie-Hellman", *names)
+
+    def _need(self, what: str, *names: str) -> None:
+        if self.suite is SecuritySuite.AES_128:
+            raise ConfigurationError(f"{what} needs security suite 1 or 2")
+        for name in names:
+            if getattr(self.keys, name) is None:
+                raise ConfigurationError(f"{what} needs the {name.replace('_', ' ')} key")

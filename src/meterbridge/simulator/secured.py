@@ -24,8 +24,8 @@ from meterbridge.dlms.acse import (
     InitiateResponse,
     Release,
 )
-from meterbridge.dlms.ciphering import GENERAL_DED, GENERAL_GLO, ApduProtection
 from meterbridge.dlms.hls import HLS, MAX_CHALLENGE, Handshake, challenge_size
+from meterbridge.dlms.protection import ApduProtection
 from meterbridge.dlms.xdlms import EXCEPTION_RESPONSE, ExceptionResponse
 from meterbridge.errors import RemoteProtocolError, ReplayedCounterError
 from meterbridge.simulator.association import ServerAssociation
@@ -54,7 +54,7 @@ class SecuredAssociation(ServerAssociation):
         random: makes challenges of so many octets.
     """
 
-    __slots__ = ("_handshake", "_protection", "_random", "_security")
+    __slots__ = ("_demanded", "_handshake", "_protection", "_random", "_security")
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class SecuredAssociation(ServerAssociation):
     ) -> None:
         super().__init__(meter, client, behaviour, claim, release)
         self._security = security
+        self._demanded = security.context
         self._random = random
         self._protection: ApduProtection | None = None
         self._handshake: Handshake | None = None
@@ -95,8 +96,9 @@ class SecuredAssociation(ServerAssociation):
             protection = self._protection
             if protection is None:
                 return self._once_proven(apdu, now)
+            protection.context = self._demanded
             plain = protection.unprotect(apdu)
-            protection.context = replace(protection.context, general=tag in (GENERAL_GLO, GENERAL_DED))
+            protection.answer_alike()
             answer = self._once_proven(plain, now)
             return answer if answer[:1] == bytes((EXCEPTION_RESPONSE,)) else protection.protect(answer)
         except ReplayedCounterError as error:
@@ -142,11 +144,16 @@ class SecuredAssociation(ServerAssociation):
         initiate = InitiateRequest.decode(initiate_octets)
         if protection is not None:
             keys = replace(context.keys, dedicated=initiate.dedicated_key)
-            protection.context = replace(context, keys=keys)
+            protection.context = self._demanded = replace(context, keys=keys)
             initiate = replace(initiate, dedicated_key=None)
-        return self._accept(aarq, initiate, protection, now)
+        elif context.signed:
+            protection = ApduProtection(context, None, aarq.system_title or b"")
+            self._demanded = context
+        return self._accept(aarq, initiate, protection, ciphered, now)
 
-    def _accept(self, aarq: Aarq, initiate: InitiateRequest, protection: ApduProtection | None, now: float) -> bytes:
+    def _accept(
+        self, aarq: Aarq, initiate: InitiateRequest, protection: ApduProtection | None, ciphered: bool, now: float
+    ) -> bytes:
         security = self._security
         password = self._meter.identity.password
         # Asked for again without ciphering, and with the password it expects.
@@ -157,7 +164,7 @@ class SecuredAssociation(ServerAssociation):
         response = InitiateResponse.decode(Aare.decode(answer).user_information)
         services = Conformance(initiate.conformance & (Conformance.ACTION | Conformance.GENERAL_PROTECTION))
         information = replace(response, conformance=response.conformance | services).encode()
-        if protection is not None:
+        if ciphered and protection is not None:
             information = protection.protect(information)
         self._protection = protection
         diagnostic, challenge = 0, None
@@ -205,6 +212,7 @@ class SecuredAssociation(ServerAssociation):
         protection = self._protection
         if protection is None or not information:
             return super().receive(apdu, now)
+        protection.context = self._demanded
         protection.unprotect(information)
         response = protection.protect(InitiateResponse(Conformance(0), 0).encode())
         self.close()

@@ -20,6 +20,7 @@ class SecurityOptions:
         policy: least protection of every APDU; NONE takes what comes.
         secret: HLS secret, or the password of LLS. Never shown by repr.
         title: first letters of every meter's system title, its number follows.
+        signed: whether every APDU has to be signed.
 
     Raises:
         ConfigurationError: a key that is missing or does not fit.
@@ -31,6 +32,7 @@ class SecurityOptions:
     policy: SecurityPolicy = SecurityPolicy.BOTH
     secret: bytes = field(default=b"", repr=False)
     title: bytes = b"MBS"
+    signed: bool = False
 
     def __post_init__(self) -> None:
         context = self.of_meter(0).context
@@ -41,7 +43,8 @@ class SecurityOptions:
     def of_meter(self, number: int) -> MeterSecurity:
         """Make one meter's security: its own title, its own counters."""
         title = self.title[:3].ljust(3, b"X") + number.to_bytes(5, "big")
-        return MeterSecurity(SecurityContext(title, self.keys, self.suite, self.policy), self.mechanism, self.secret)
+        context = SecurityContext(title, self.keys, self.suite, self.policy, signed=self.signed)
+        return MeterSecurity(context, self.mechanism, self.secret)
 
 
 @dataclass(slots=True)

@@ -46,7 +46,7 @@ def test_toml(tmp_path: Path) -> None:
         (f"{TITLE} {EK}\n{TITLE} {AK}\n", "line 2: the system title stands there twice"),
         (f"12 {EK}\n", "line 1: the system title has 2 hex digits, 16 are wanted"),
         (f'[{TITLE}]\nkek = "{EK}"\n', rf"\[{TITLE}\]: unknown key 'kek'"),
-        (f"[{TITLE}]\nencryption = 12\n", "wants keys as text in hex"),
+        (f"[{TITLE}]\nencryption = 12\n", "wants keys as text"),
         ("[broken\n", "keys: "),
     ],
 )

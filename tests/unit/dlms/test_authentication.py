@@ -26,10 +26,11 @@ from meterbridge.dlms.acse import (
     Release,
 )
 from meterbridge.dlms.authentication import Credentials
-from meterbridge.dlms.ciphering import ApduProtection, CipheredApdu
+from meterbridge.dlms.ciphering import CipheredApdu
 from meterbridge.dlms.conformance import Conformance
 from meterbridge.dlms.counters import ReservedCounter
 from meterbridge.dlms.hls import Handshake
+from meterbridge.dlms.protection import ApduProtection
 from meterbridge.dlms.security import Keys, SecurityContext, SecurityPolicy
 from meterbridge.dlms.xdlms import ExceptionResponse
 from meterbridge.errors import (

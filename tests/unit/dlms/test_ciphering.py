@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterbridge.dlms.ciphering import CIPHERED_TAGS, ApduProtection, CipheredApdu, cipher_apdu
+from meterbridge.dlms.ciphering import CIPHERED_TAGS, CipheredApdu, cipher_apdu
 from meterbridge.dlms.counters import COUNTER_END, ReceivedCounters, ReservedCounter
+from meterbridge.dlms.protection import ApduProtection
 from meterbridge.dlms.security import Keys, SecurityContext, SecurityControl, SecurityPolicy, SecuritySuite
 from meterbridge.errors import ConfigurationError, LocalProtocolError, MeterbridgeError, RemoteProtocolError
 from tests.unit.dlms import green_book as gb

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterbridge.dlms.general_ciphering import AgreedKey, GeneralCiphering, KeyId, WrappedKey, make_general_ciphering
-from meterbridge.dlms.key_agreement import Agreement, unwrap_key, wrap_key
-from meterbridge.dlms.security import Keys, SecurityContext, SecurityPolicy, SecuritySuite
+from meterbridge.dlms.general_ciphering import AgreedKey, GeneralCiphering, WrappedKey, make_general_ciphering
+from meterbridge.dlms.key_agreement import unwrap_key, wrap_key
+from meterbridge.dlms.security import Agreement, KeyId, Keys, SecurityContext, SecurityPolicy, SecuritySuite
 from meterbridge.dlms.signing import GeneralHeader, SignedApdu, point, public_key, sign, verify
 from meterbridge.errors import ConfigurationError, MeterbridgeError, RemoteProtocolError
 from tests.unit.dlms import green_book as gb
