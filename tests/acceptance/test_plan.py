@@ -62,6 +62,8 @@ FAST = {
     # The first polls of a run of seconds wait for their association.
     "TARGETS__SUCCESS_RATE_WARNING": "1",
     "TARGETS__SUCCESS_RATE_CRITICAL": "1",
+    "TARGETS__MQTT_RATE_WARNING": "1",
+    "TARGETS__MQTT_RATE_CRITICAL": "1",
 }
 
 
@@ -180,7 +182,7 @@ def broker_of(stack: ExitStack, folder: Path, port: int, more: str = "") -> Mosq
 
 @pytest.mark.timeout(150)
 def test_each_fault_gets_its_own_diagnosis(site: Site, free_port: Callable[[], int]) -> None:
-    first = 21_000 + os.getpid() % 20_000
+    first = 12_000 + os.getpid() % 9_000
     closed, nobody = free_port(), free_port()
     (site.folder / "no-users").touch(mode=0o600)
     with ExitStack() as stack:
@@ -257,7 +259,7 @@ def test_each_fault_gets_its_own_diagnosis(site: Site, free_port: Callable[[], i
 
 @pytest.mark.timeout(90)
 def test_nothing_wrong_and_then_no_way_out(site: Site, mosquitto: Mosquitto) -> None:
-    first = 41_500 + os.getpid() % 20_000
+    first = 22_000 + os.getpid() % 9_000
     with simulated(site.folder, first, {}):
         there = {"ip_address": "127.0.0.1", "tb_host": "127.0.0.1", "tb_port": mosquitto.port}
         ids = site.meters([{**there, "name": name, "port": first + at} for at, name in enumerate(("a", "b"))])

@@ -296,9 +296,12 @@ class Publisher:
             self._touched[name] = True
         driven.due = now + line.due(now)
         heapq.heappush(self._timers, (driven.due, name))
-        if now - driven.looked >= _LOOK_S:
+        if line.state is State.UP and line.idle:
+            # At once: nothing may happen on this route for hours, and nothing waits.
+            driven.oldest_at = None
+        elif now - driven.looked >= _LOOK_S:
             driven.looked = now
-            driven.oldest_at = None if line.state is State.UP and line.idle else self._outbox.oldest(name)
+            driven.oldest_at = self._outbox.oldest(name)
         return acknowledged
 
     def _wait(self, now: float) -> None:

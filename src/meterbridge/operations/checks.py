@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from meterbridge.settings import TargetsSettings
 from meterbridge.store import MeterMetrics, NetworkMetrics
 
+_SETTLED = 3
+
 
 class Level(enum.StrEnum):
     """Outcome of a check; `unknown` where nothing could be measured, which is no fault."""
@@ -64,12 +66,14 @@ def metric_checks(
     """Hold metrics of one meter, or of many, against the targets.
 
     Args:
-        rows: of the window.
+        rows: of the window; rates are judged from the third interval on.
         pings: likewise.
         hours: that one meter's rows span; numbers per hour are per meter.
         targets: wanted values.
     """
     meters = len({row.meter for row in rows}) or 1
+    # Right after a start what is under way is missing in the rates.
+    settled = rows if len({row.timestamp for row in rows}) >= _SETTLED else ()
     sent = sum(row.sent for row in pings)
     lost = 100.0 * (sent - sum(row.received for row in pings)) / sent if sent else None
     # Old rows may hold nothing.
@@ -79,13 +83,17 @@ def metric_checks(
     return [
         least(
             "success_rate",
-            mean(row.success_rate for row in rows),
+            mean(row.success_rate for row in settled),
             "%",
             targets.success_rate_warning,
             targets.success_rate_critical,
         ),
         least(
-            "mqtt_rate", mean(row.mqtt_rate for row in rows), "%", targets.mqtt_rate_warning, targets.mqtt_rate_critical
+            "mqtt_rate",
+            mean(row.mqtt_rate for row in settled),
+            "%",
+            targets.mqtt_rate_warning,
+            targets.mqtt_rate_critical,
         ),
         most(
             "latency",

@@ -19,8 +19,7 @@ from meterbridge.operations.facts import DiskFact, UnusableFact
 from meterbridge.operations.rules import rules
 from meterbridge.operations.symptoms import symptoms_of
 from meterbridge.settings import TargetsSettings
-from meterbridge.store import MeterMetrics
-from tests.unit.operations.facts_made import NOW, ROUTE, alarm, disconnected, failed, healthy, meter
+from tests.unit.operations.facts_made import NOW, ROUTE, alarm, disconnected, failed, healthy, intervals, meter
 
 TARGETS = TargetsSettings()
 DEVICE = "device:192.0.2.1:1883:1"
@@ -124,8 +123,7 @@ def test_each_fault_has_its_diagnosis_and_no_other(facts: Facts, expected: list[
 
 
 def off_target(**values: Any) -> Facts:
-    row = {"success_rate": 100.0, "mqtt_rate": 100.0, "avg_latency": 80.0, "reconnections": 0, "hdlc_errors": 0}
-    return replace(healthy(1), metrics=(MeterMetrics(NOW - 1_000, MeterId(1), **{**row, **values}),))
+    return replace(healthy(1), metrics=intervals(1, **values))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +140,12 @@ def off_target(**values: Any) -> Facts:
 def test_a_number_off_target_is_told_without_an_alarm(values: dict[str, float], expected: str, severity: str) -> None:
     [action] = plan_of(off_target(**values), TARGETS).actions
     assert (action.diagnosis, action.severity, action.meters) == (expected, severity, (1,))
+
+
+def test_rates_are_not_judged_before_they_have_settled() -> None:
+    facts = off_target(success_rate=10.0, mqtt_rate=10.0)
+    assert len(plan_of(facts, TARGETS).actions) == 1
+    assert plan_of(replace(facts, metrics=facts.metrics[:2]), TARGETS).actions == ()
 
 
 def test_many_meters_with_one_trouble_are_one_action() -> None:

@@ -12,15 +12,14 @@ from meterbridge.model import MeterId
 from meterbridge.operations import Facts, Level, OutboxFact, ProbeFact, quality_of
 from meterbridge.operations.facts import DiskFact
 from meterbridge.settings import TargetsSettings, load_settings
-from meterbridge.store import MeterMetrics, NetworkMetrics
-from tests.unit.operations.facts_made import NOW, alarm, healthy
+from meterbridge.store import NetworkMetrics
+from tests.unit.operations.facts_made import NOW, alarm, healthy, intervals
 
 TARGETS = TargetsSettings()
 
 
 def metrics(**values: Any) -> Facts:
-    row = {"success_rate": 100.0, "mqtt_rate": 100.0, "avg_latency": 80.0, "reconnections": 0, "hdlc_errors": 0}
-    return replace(healthy(1), metrics=(MeterMetrics(NOW - 1_000, MeterId(1), **{**row, **values}),))
+    return replace(healthy(1), metrics=intervals(1, **values))
 
 
 def probed(role: str, ok: bool | None) -> Facts:
