@@ -130,6 +130,10 @@ class DataAccessError(MeterError):
         self.result = result
 
 
+class Interrupted(MeterError):
+    """We stopped asking before the answer was whole, for want of time; the association stays usable."""
+
+
 class TransportError(MeterError):
     """The network or the socket failed."""
 

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from meterbridge.dlms import AttributeDescriptor, LogicalName, present, present_object
+from meterbridge.errors import Interrupted
 from meterbridge.meter import DLMSClient, MeterAddress, Timeouts, load_model
 
 pytest.importorskip("gurux_dlms")
@@ -75,6 +77,19 @@ async def test_by_range_and_by_entry(meter: MeterAddress) -> None:
         assert (await client.read_profile(LOAD_PROFILE, entries=(1, 5))).rows == EXPECTED[:5]
         assert (await client.read_profile(LOAD_PROFILE, entries=(1996, 0))).rows == EXPECTED[1995:]
         assert (await client.read_profile(LOAD_PROFILE, EXPECTED[-1][0] + QUARTER)).rows == []
+
+
+async def test_a_read_broken_off_between_data_blocks_leaves_the_association_usable(meter: MeterAddress) -> None:
+    async with connected(meter) as client:
+        for exchanges in range(5):
+            # As often as that it may go on, and then no more.
+            answers = iter([True] * exchanges)
+            with pytest.raises(Interrupted):
+                await client.read_profile(LOAD_PROFILE, may_go_on=partial(next, answers, False))
+            quantity = await client.read_measurement("active_energy")
+            assert quantity.unit == "Wh"
+        start, end = EXPECTED[500][0], EXPECTED[509][0]
+        assert (await client.read_profile(LOAD_PROFILE, start, end)).rows == EXPECTED[500:510]
 
 
 async def test_in_pieces_each_row_comes_once(meter: MeterAddress) -> None:

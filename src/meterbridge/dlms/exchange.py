@@ -5,14 +5,14 @@ An exchange gives the APDUs to send and takes those that answer, until it is don
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from meterbridge.dlms import xdlms
 from meterbridge.dlms.axdr import Data, decode_at, decode_length, decode_value_at, encode, encode_length
 from meterbridge.dlms.xdlms import AttributeDescriptor, MethodDescriptor
-from meterbridge.errors import LocalProtocolError, RemoteProtocolError
+from meterbridge.errors import Interrupted, LocalProtocolError, RemoteProtocolError
 
 MAX_BLOCKED_DATA = 16 << 20
 """Most octets put together from data blocks."""
@@ -42,6 +42,8 @@ class Ignored:
 
 
 Step = Ask | Done | Ignored
+MayGoOn = Callable[[], bool]
+"""Asked before each further data block: whether it may be asked for now."""
 
 
 class Exchange(Protocol):
@@ -90,6 +92,11 @@ class _Blocks:
         if len(self._octets) > MAX_BLOCKED_DATA:
             raise RemoteProtocolError(f"data blocks of more than {MAX_BLOCKED_DATA} octets")
         return bytes(self._octets) if last else None
+
+
+def _interrupted(number: int, count: int) -> Done:
+    """End without the blocks that are still to come: nothing is due that was asked for."""
+    return Done((Interrupted(f"not asked for more than {number} data blocks: no time was left"),) * count)
 
 
 def _raw_block(apdu: bytes, position: int) -> bytes:
@@ -155,6 +162,7 @@ class GetExchange(_Confirmed):
         attributes: what to read.
         typed: results as `Data` instead of plain values.
         decode: decoder of the caller's own for each result's data, in place of both.
+        may_go_on: where it says no, each result is an Interrupted.
     """
 
     _tag = xdlms.GET_RESPONSE
@@ -165,9 +173,11 @@ class GetExchange(_Confirmed):
         attributes: tuple[AttributeDescriptor, ...],
         typed: bool = False,
         decode: xdlms.ValueDecoder | None = None,
+        may_go_on: MayGoOn | None = None,
     ) -> None:
         super().__init__()
         self._attributes = attributes
+        self._may_go_on = may_go_on
         self._decode: xdlms.ValueDecoder = decode or (decode_at if typed else decode_value_at)
         self._blocks = _Blocks()
 
@@ -200,6 +210,8 @@ class GetExchange(_Confirmed):
         if isinstance(octets, Ignored):
             return octets
         if octets is None:
+            if self._may_go_on is not None and not self._may_go_on():
+                return _interrupted(number, len(self._attributes))
             return Ask(xdlms.GetRequest(self._invoke_id, (), number).encode())
         if len(self._attributes) > 1:
             return Done(tuple(xdlms.decode_results(octets, 0, len(self._attributes), self._decode)))
@@ -399,6 +411,7 @@ class ReadExchange(_Answered):
         names: variable names, with a selection of each where wanted.
         typed: results as `Data` instead of plain values.
         decode: decoder of the caller's own for each result's data, in place of both.
+        may_go_on: where it says no, each result is an Interrupted.
     """
 
     def __init__(
@@ -406,8 +419,10 @@ class ReadExchange(_Answered):
         names: Sequence[tuple[int, xdlms.SelectiveAccess | None]],
         typed: bool = False,
         decode: xdlms.ValueDecoder | None = None,
+        may_go_on: MayGoOn | None = None,
     ) -> None:
         self._names = tuple(names)
+        self._may_go_on = may_go_on
         self._decode: xdlms.ValueDecoder = decode or (decode_at if typed else decode_value_at)
         self._blocks = _Blocks()
 
@@ -435,6 +450,8 @@ class ReadExchange(_Answered):
             if isinstance(octets, Ignored):
                 return octets
             if octets is None:
+                if self._may_go_on is not None and not self._may_go_on():
+                    return _interrupted(number, len(self._names))
                 return Ask(bytes((xdlms.READ_REQUEST, 1, 5)) + number.to_bytes(2, "big"))
             return self._results(octets, 0)
         return self._results(apdu, 1)

@@ -5,7 +5,8 @@ from meterbridge.fleet.bridge import MeterTest, MultiMeterBridge, ReloadResult, 
 from meterbridge.fleet.commands import Body, Command, CommandDesk, CommandLimits
 from meterbridge.fleet.gate import ConnectionGate, TokenBucket
 from meterbridge.fleet.histogram import Histogram
-from meterbridge.fleet.history import HistoryKeeper, HistoryLimits, MeterHistory
+from meterbridge.fleet.history import HistoryKeeper, HistoryLimits
+from meterbridge.fleet.meter_history import MeterHistory
 from meterbridge.fleet.monitor import DeliveryTally, FleetMonitor, MonitorLimits, ProcessUse
 from meterbridge.fleet.network import (
     IcmpPinger,

@@ -1,32 +1,19 @@
-"""HistoryKeeper: which stretches of each meter's time are complete, and reading back what is not, piece by piece."""
+"""HistoryKeeper: which stretches of each meter's time are complete, and which piece of the others comes next."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from meterbridge.errors import ConfigurationError, DataAccessError, MeterbridgeError, MeterError, StoreError
+from meterbridge.errors import ConfigurationError, StoreError
 from meterbridge.fleet.alarms import AlarmDesk
 from meterbridge.fleet.gate import TokenBucket
-from meterbridge.meter import Coverage, Interval, Polled, ProfileHistory
+from meterbridge.meter import Coverage, Interval
 from meterbridge.model import Meter, MeterId, Reading
-from meterbridge.store import Severity
 
-CLOCK_DRIFT = "clock_drift"
-HISTORY_UNAVAILABLE = "history_unavailable"
-_SHORTEST_MS = 900_000
-_FIRST_SPAN_MS = 3_600_000
-# Part of the time to the next poll that a piece may be expected to take.
-_USABLE = 0.6
-# How a cost that was too high is forgotten with each poll: a meter that was slow once is not slow for ever.
-_FORGET = 0.99
-# What the first piece takes at most: the profile is described first.
-_FIRST_EXCHANGES = 6
-_FIRST_RETRY, _LAST_RETRY = 60.0, 86_400.0
 _SAVE_SOON = 0.2
 _FLUSH_TIMEOUT = 10.0
 
@@ -74,54 +61,6 @@ class HistoryLimits:
     clock_drift: float = 60.0
 
 
-class Pace:
-    """How much time a piece may span so that it is over before the next poll. Pure.
-
-    Args:
-        largest: span it grows to, milliseconds.
-    """
-
-    def __init__(self, largest: int) -> None:
-        self._largest = max(largest, 1)
-        self._shortest = min(_SHORTEST_MS, self._largest)
-        self.span = min(_FIRST_SPAN_MS, self._largest)
-        self._cost: float | None = None
-
-    def fits(self, left: float, exchange: float) -> bool:
-        """Whether a piece, made shorter where that helps, is likely to take much less than `left` seconds.
-
-        Args:
-            left: seconds to the next poll.
-            exchange: what a poll takes, seconds.
-        """
-        usable = _USABLE * left
-        if self._cost is None:
-            return _FIRST_EXCHANGES * exchange <= usable
-        while self._cost > usable and self.span > self._shortest:
-            self._shorten()
-        if self._cost <= usable:
-            return True
-        self._cost *= _FORGET
-        return False
-
-    def took(self, seconds: float, left: float, span: int) -> None:
-        """A piece of `span` milliseconds took so many seconds, of `left` that there were."""
-        self._cost = seconds
-        if span >= self.span and 2 * seconds <= _USABLE * left and self.span < self._largest:
-            self.span = min(2 * self.span, self._largest)
-            self._cost = 2 * seconds
-
-    def refused(self) -> None:
-        """A piece failed: perhaps the meter takes a shorter one."""
-        if self.span > self._shortest:
-            self._shorten()
-
-    def _shorten(self) -> None:
-        self.span = max(self.span // 2, self._shortest)
-        if self._cost is not None:
-            self._cost /= 2
-
-
 @dataclass(slots=True)
 class HistoryCounters:
     """What was read back since the keeper was made.
@@ -131,12 +70,14 @@ class HistoryCounters:
         rows: handed to the outbox.
         undated: rows without a time, given up.
         failures: pieces that could not be read.
+        interrupted: pieces broken off because a poll was due.
     """
 
     pieces: int = 0
     rows: int = 0
     undated: int = 0
     failures: int = 0
+    interrupted: int = 0
 
 
 @dataclass(slots=True)
@@ -371,108 +312,3 @@ class HistoryKeeper:
 
     def _horizon(self) -> int:
         return int((self.wall() - self.limits.max_age) * 1000)
-
-
-class MeterHistory:
-    """What is done for one meter between its polls: a look at its clock, or one piece of a hole.
-
-    Args:
-        meter: as configured.
-        source: reads its profile and its clock, on its worker's own client.
-        connected: whether the association is open.
-        keeper: knows the holes.
-        wanted: whether holes are read back; else the clock alone is looked at.
-    """
-
-    def __init__(
-        self, meter: Meter, source: ProfileHistory, connected: Callable[[], bool], keeper: HistoryKeeper, wanted: bool
-    ) -> None:
-        self._meter = meter
-        self._source = source
-        self._connected = connected
-        self._keeper = keeper
-        self._wanted = wanted and keeper.limits.enabled
-        self._pace = Pace(int(keeper.limits.chunk * 1000))
-        self._clock_due = -math.inf
-        self._not_before = -math.inf
-        self._retry = _FIRST_RETRY
-        self._behind = 0.0
-        self._left = 0.0
-        self._piece: Interval | None = None
-
-    def due(self, polled: Polled, left: float) -> bool:
-        """Whether there is something to do that is likely to be over well within `left` seconds.
-
-        Args:
-            polled: the poll just made.
-            left: until the next one.
-        """
-        keeper, now = self._keeper, self._keeper.monotonic()
-        self._left, self._piece = left, None
-        if polled.connected:
-            # Power that was away may have taken the clock with it.
-            self._clock_due = now
-        if not self._connected():
-            return False
-        if now >= self._clock_due:
-            return 2 * polled.latency <= left
-        if not self._wanted or now < self._not_before or self._next() is None:
-            return False
-        if not self._pace.fits(left, polled.latency) or not keeper.let_through():
-            return False
-        # Asked again: to fit it may have become shorter.
-        self._piece = self._next()
-        return True
-
-    def _next(self) -> Interval | None:
-        return self._keeper.next_piece(self._meter.id, self._pace.span, self._behind)
-
-    async def do(self) -> None:
-        """Do what was due; what the meter does about it stays its own trouble."""
-        begun = self._keeper.monotonic()
-        if self._piece is None:
-            await self._look_at_clock()
-        else:
-            await self._read_back(self._piece, begun)
-
-    async def _look_at_clock(self) -> None:
-        keeper, meter = self._keeper, self._meter.id
-        self._clock_due = keeper.monotonic() + keeper.limits.clock_check
-        try:
-            drift = await self._source.drift(keeper.wall)
-        except MeterError:
-            # Whatever it is, the next poll meets it too, or the meter has no clock that may be read.
-            return
-        if drift is None:
-            return
-        self._behind = -drift
-        if abs(drift) > keeper.limits.clock_drift:
-            way = "ahead" if drift > 0 else "behind"
-            keeper.desk.raise_alarm(
-                meter, CLOCK_DRIFT, Severity.WARNING, f"the meter's clock is {abs(drift):.0f} s {way} of ours"
-            )
-        else:
-            keeper.desk.resolve(meter, CLOCK_DRIFT)
-
-    async def _read_back(self, interval: Interval, begun: float) -> None:
-        keeper = self._keeper
-        try:
-            piece = await self._source.read(interval)
-        except MeterbridgeError as error:
-            keeper.counters.failures += 1
-            self._pace.refused()
-            self._not_before = keeper.monotonic() + self._retry
-            self._retry = min(2 * self._retry, _LAST_RETRY)
-            if isinstance(error, DataAccessError) or not isinstance(error, MeterError) or self._retry == _LAST_RETRY:
-                keeper.desk.raise_alarm(
-                    self._meter.id,
-                    HISTORY_UNAVAILABLE,
-                    Severity.INFO,
-                    f"what the meter kept during an outage cannot be read: {error}",
-                )
-            return
-        self._retry = _FIRST_RETRY
-        keeper.desk.resolve(self._meter.id, HISTORY_UNAVAILABLE)
-        self._pace.took(keeper.monotonic() - begun, self._left, interval.end - interval.start)
-        keeper.counters.undated += piece.undated
-        keeper.hand_on(self._meter, interval, piece.readings)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from meterbridge.dlms import DateTime, LogicalName
-from meterbridge.errors import ConfigurationError
+from meterbridge.errors import ConfigurationError, Interrupted
 from meterbridge.meter.client import DLMSClient
 from meterbridge.meter.clock import read_clock
 from meterbridge.meter.coverage import Interval
@@ -74,23 +74,30 @@ class ProfileHistory:
         drifts = [_ms(shown, self._zone, fold) / 1000 - looked.read_at for fold in (0, 1)]
         return min(drifts, key=abs)
 
-    async def read(self, interval: Interval) -> HistoryPiece:
+    async def read(self, interval: Interval, may_go_on: Callable[[], bool] | None = None) -> HistoryPiece:
         """Read the rows with a time in an interval.
+
+        Args:
+            interval: half-open.
+            may_go_on: asked before each exchange but the first; None is always.
 
         Raises:
             ConfigurationError: the profile captures no time.
+            Interrupted: `may_go_on` said no before all was there.
             MeterError: as `DLMSClient.read_profile`.
         """
         if self._local is None:
             # What its deviation is, not what time it shows.
             self._note((await read_clock(self._client, lambda: 0.0)).time)
-        table = await self._ask(interval, dt.timedelta(0))
+            _check(may_go_on)
+        table = await self._ask(interval, dt.timedelta(0), may_go_on)
         piece = self._piece(interval, table)
         if not self._local and len(piece.readings) < _expected(interval, table.period):
             # Some meters compare local times and never look at the deviation: where the season changed between what
             # was asked and what is there, they leave out what is an hour away. Or they had no power, or tell none here.
             self._local = _is_local(table)
-            piece = self._piece(interval, await self._ask(interval, _SEASON))
+            _check(may_go_on)
+            piece = self._piece(interval, await self._ask(interval, _SEASON, may_go_on))
         return piece
 
     # ---- within
@@ -99,7 +106,7 @@ class ProfileHistory:
         self._local = shown.deviation is None
         return shown.to_datetime()
 
-    async def _ask(self, interval: Interval, wider: dt.timedelta) -> ProfileTable:
+    async def _ask(self, interval: Interval, wider: dt.timedelta, may_go_on: Callable[[], bool] | None) -> ProfileTable:
         start = _EPOCH + interval.start * _MILLISECOND
         # Meters count both ends in.
         end = _EPOCH + (interval.end - 1) * _MILLISECOND
@@ -107,7 +114,7 @@ class ProfileHistory:
             # Always wider: which of the two hours of an autumn night a row is of, only its neighbours say.
             start, end, wider = start.astimezone(self._zone), end.astimezone(self._zone), _SEASON
             start, end = start.replace(tzinfo=None), end.replace(tzinfo=None)
-        return await self._client.read_profile(self._profile, start - wider, end + wider)
+        return await self._client.read_profile(self._profile, start - wider, end + wider, may_go_on=may_go_on)
 
     def _piece(self, interval: Interval, table: ProfileTable) -> HistoryPiece:
         clock = table.clock
@@ -120,6 +127,11 @@ class ProfileHistory:
                 readings.append(Reading(self._meter, ts, values))
         readings.sort(key=lambda reading: reading.ts)
         return HistoryPiece(interval, tuple(readings), len(table.rows) - len(dated))
+
+
+def _check(may_go_on: Callable[[], bool] | None) -> None:
+    if may_go_on is not None and not may_go_on():
+        raise Interrupted("not asked for more: no time was left")
 
 
 def _expected(interval: Interval, period: int) -> int:

@@ -42,6 +42,7 @@ from meterbridge.errors import (
     ConfigurationError,
     ConnectionLost,
     DataAccessError,
+    Interrupted,
     InvocationCounterError,
     LocalProtocolError,
     MeterbridgeError,
@@ -341,16 +342,23 @@ class DLMSClient:
 
     # ---- reading
 
-    async def get(self, attributes: Iterable[AttributeDescriptor], *, typed: bool = False) -> list[Any]:
+    async def get(
+        self,
+        attributes: Iterable[AttributeDescriptor],
+        *,
+        typed: bool = False,
+        may_go_on: Callable[[], bool] | None = None,
+    ) -> list[Any]:
         """Read attributes, with as few requests as the meter agrees to.
 
         Args:
             attributes: what to read.
             typed: results as `Data` instead of plain Python values.
+            may_go_on: asked before each request and each data block but the first; None is always.
 
         Returns:
             One result for each attribute; a DataAccessError stands where the meter refused it, a ServiceError where
-            it refused the request.
+            it refused the request, an Interrupted where it was not asked any more.
 
         Raises:
             TransportError, RemoteProtocolError: the connection is of no more use and was closed.
@@ -359,7 +367,10 @@ class DLMSClient:
         results: list[Any] = []
         async with self._turn:
             for chunk in self._chunks(tuple(attributes)):
-                results += await self._get_chunk(chunk, typed)
+                if results and may_go_on is not None and not may_go_on():
+                    results += [Interrupted("not asked for: no time was left")] * len(chunk)
+                else:
+                    results += await self._get_chunk(chunk, typed, may_go_on)
         return results
 
     def _chunks(self, attributes: tuple[AttributeDescriptor, ...]) -> Iterator[tuple[AttributeDescriptor, ...]]:
@@ -384,25 +395,36 @@ class DLMSClient:
     def _takes_lists(self, association: ClientAssociation) -> bool:
         return not self._list_refused and association.takes_lists
 
-    async def _get_chunk(self, attributes: tuple[AttributeDescriptor, ...], typed: bool) -> Sequence[Any]:
+    async def _get_chunk(
+        self, attributes: tuple[AttributeDescriptor, ...], typed: bool, may_go_on: Callable[[], bool] | None
+    ) -> Sequence[Any]:
         try:
-            return await self._ask(attributes, typed)
+            return await self._ask(attributes, typed, may_go_on=may_go_on)
         except ServiceError as error:
             if len(attributes) == 1:
                 return [error]
         # Agreed to and yet refused: some meters claim lists and have none, or none that long.
         results: list[Any] = []
         for attribute in attributes:
-            results += await self._get_chunk((attribute,), typed)
+            if may_go_on is not None and not may_go_on():
+                results.append(Interrupted("not asked for: no time was left"))
+            else:
+                results += await self._get_chunk((attribute,), typed, may_go_on)
         self._list_refused = True
         return results
 
     async def _ask(
-        self, attributes: tuple[AttributeDescriptor, ...], typed: bool, decode: ValueDecoder | None = None
+        self,
+        attributes: tuple[AttributeDescriptor, ...],
+        typed: bool,
+        decode: ValueDecoder | None = None,
+        may_go_on: Callable[[], bool] | None = None,
     ) -> Sequence[Any]:
         """Have attributes read in one request, in the way this meter names them; our turn is ours already."""
         if not self.address.short_names:
-            return await self._exchange(lambda association: association.request(GetExchange(attributes, typed, decode)))
+            return await self._exchange(
+                lambda association: association.request(GetExchange(attributes, typed, decode, may_go_on))
+            )
         names = await self._names()
         results: list[Any] = []
         asked: list[tuple[int, SelectiveAccess | None]] = []
@@ -414,7 +436,9 @@ class DLMSClient:
                 results.append(error)
         if asked:
             answers = iter(
-                await self._exchange(lambda association: association.request(ReadExchange(asked, typed, decode)))
+                await self._exchange(
+                    lambda association: association.request(ReadExchange(asked, typed, decode, may_go_on))
+                )
             )
             results = [result if isinstance(result, MeterError) else next(answers) for result in results]
         return results
@@ -428,15 +452,18 @@ class DLMSClient:
             self._short_names = ShortNames(rows)
         return self._short_names
 
-    async def get_decoded(self, attribute: AttributeDescriptor, decode: ValueDecoder) -> Any:
+    async def get_decoded(
+        self, attribute: AttributeDescriptor, decode: ValueDecoder, may_go_on: Callable[[], bool] | None = None
+    ) -> Any:
         """Read one attribute with a decoder of the caller's own for its encoded data.
 
         Raises:
             DataAccessError, ServiceError: the meter refuses it.
+            Interrupted: `may_go_on` said no before all data blocks were there.
             MeterError: as `get`.
         """
         async with self._turn:
-            [result] = await self._ask((attribute,), False, decode)
+            [result] = await self._ask((attribute,), False, decode, may_go_on)
         if isinstance(result, MeterError):
             raise result
         return result
@@ -642,6 +669,7 @@ class DLMSClient:
         *,
         entries: tuple[int, int] | None = None,
         fill_nulls: bool = True,
+        may_go_on: Callable[[], bool] | None = None,
     ) -> ProfileTable:
         """Read rows of a Profile Generic: all of them, a range of time, or a range of entries.
 
@@ -652,15 +680,18 @@ class DLMSClient:
             entries: first and last entry, from 1, both included; 0 for the last one there is.
             fill_nulls: null-data stands for what can be known without it: in a clock's column the time one capture
                 period after the row before, in others the value of the row before. False leaves them None.
+            may_go_on: asked before each request and data block but the first. What was learned of the profile
+                itself until it said no is not asked for again.
 
         Raises:
+            Interrupted: it said no before all was there.
             ConfigurationError: times and entries at once, a range that ends before it begins, or a range of time of a
                 profile that captures none.
             DataAccessError: the meter has no such profile, or refuses the selection.
             RemoteProtocolError: rows that do not fit the capture objects.
             MeterError: as `get`.
         """
-        return await self._profile(logical_name).read(start, end, entries, fill_nulls)
+        return await self._profile(logical_name).read(start, end, entries, fill_nulls, may_go_on)
 
     def profile_chunks(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from meterbridge.dlms import scaled as apply_scaler
 from meterbridge.dlms.cosem import attribute_name
 from meterbridge.dlms.profile_rows import BufferDecoder, Columns
 from meterbridge.dlms.units import unit_symbol
-from meterbridge.errors import ConfigurationError, MeterError, RemoteProtocolError
+from meterbridge.errors import ConfigurationError, Interrupted, MeterError, RemoteProtocolError
 
 if TYPE_CHECKING:
     from meterbridge.meter.client import DLMSClient
@@ -138,6 +138,8 @@ class ProfileReader:
         self._client = client
         self._name = logical_name
         self._layout: _Layout | None = None
+        # Answers on the way to a layout, for the next time where this one is interrupted.
+        self._answers: dict[AttributeDescriptor, Any] = {}
         self._zone: dt.tzinfo | None = None
 
     async def read(
@@ -146,10 +148,14 @@ class ProfileReader:
         end: dt.datetime | None = None,
         entries: tuple[int, int] | None = None,
         fill_nulls: bool = True,
+        may_go_on: Callable[[], bool] | None = None,
     ) -> ProfileTable:
         """See `DLMSClient.read_profile`."""
         _check_range(start, end)
-        layout = await self._described()
+        described = self._layout is not None
+        layout = await self._described(may_go_on)
+        if not described and may_go_on is not None and not may_go_on():
+            raise Interrupted(f"{self._name.obis} is described and not read yet: no time was left")
         selection = None
         if entries is not None:
             if start is not None or end is not None:
@@ -161,7 +167,7 @@ class ProfileReader:
         decoder = BufferDecoder(clocks, len(layout.columns))
         descriptor = AttributeDescriptor(PROFILE_GENERIC, self._name, _BUFFER, selection)
         try:
-            columns: Columns = await self._client.get_decoded(descriptor, decoder.columns_at)
+            columns: Columns = await self._client.get_decoded(descriptor, decoder.columns_at, may_go_on)
         except RemoteProtocolError:
             # Rows that do not fit may mean that the meter was set up anew.
             self._layout = None
@@ -203,15 +209,40 @@ class ProfileReader:
 
     # ---- the profile itself
 
-    async def _described(self) -> _Layout:
+    async def _described(self, may_go_on: Callable[[], bool] | None = None) -> _Layout:
         if self._layout is None:
-            self._layout = await self._describe()
+            try:
+                self._layout = await self._describe(may_go_on)
+            except Interrupted:
+                raise
+            except MeterError:
+                self._answers.clear()
+                raise
+            self._answers.clear()
         return self._layout
 
-    async def _describe(self) -> _Layout:
-        objects, period, sort_method = await self._client.get(
-            AttributeDescriptor(PROFILE_GENERIC, self._name, attribute)
-            for attribute in (_CAPTURE_OBJECTS, _CAPTURE_PERIOD, _SORT_METHOD)
+    async def _get(self, wanted: Iterable[AttributeDescriptor], may_go_on: Callable[[], bool] | None) -> list[Any]:
+        """Read what is not known yet; what was answered is kept where it is interrupted."""
+        asked = tuple(wanted)
+        missing = [attribute for attribute in asked if attribute not in self._answers]
+        if missing and self._answers and may_go_on is not None and not may_go_on():
+            raise Interrupted(f"{self._name.obis} is not described in full: no time was left")
+        results = await self._client.get(missing, may_go_on=may_go_on) if missing else []
+        for attribute, result in zip(missing, results, strict=True):
+            if not isinstance(result, Interrupted):
+                self._answers[attribute] = result
+        for result in results:
+            if isinstance(result, Interrupted):
+                raise result
+        return [self._answers[attribute] for attribute in asked]
+
+    async def _describe(self, may_go_on: Callable[[], bool] | None) -> _Layout:
+        objects, period, sort_method = await self._get(
+            (
+                AttributeDescriptor(PROFILE_GENERIC, self._name, attribute)
+                for attribute in (_CAPTURE_OBJECTS, _CAPTURE_PERIOD, _SORT_METHOD)
+            ),
+            may_go_on,
         )
         if isinstance(objects, MeterError):
             raise objects
@@ -223,12 +254,14 @@ class ProfileReader:
         except (TypeError, ValueError):
             raise RemoteProtocolError(f"{self._name.obis}: the capture objects have a form of their own") from None
         return _Layout(
-            tuple(await self._columns(captured)),
+            tuple(await self._columns(captured, may_go_on)),
             period if isinstance(period, int) else 0,
             sort_method if isinstance(sort_method, int) else _FIFO,
         )
 
-    async def _columns(self, captured: list[tuple[int, LogicalName, int, int]]) -> list[ProfileColumn]:
+    async def _columns(
+        self, captured: list[tuple[int, LogicalName, int, int]], may_go_on: Callable[[], bool] | None
+    ) -> list[ProfileColumn]:
         """Read scalers, units and the clock's deviation, and put the columns together."""
         wanted: dict[tuple[int, LogicalName], AttributeDescriptor] = {}
         for class_id, name, attribute, data_index in captured:
@@ -237,7 +270,7 @@ class ProfileReader:
                 scaler_attribute = _TIME
             if scaler_attribute is not None:
                 wanted[class_id, name] = AttributeDescriptor(class_id, name, scaler_attribute)
-        answers = dict(zip(wanted, await self._client.get(wanted.values()), strict=True))
+        answers = dict(zip(wanted, await self._get(wanted.values(), may_go_on), strict=True))
         columns = []
         for class_id, name, attribute, data_index in captured:
             scaler: int | None = 0

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meterbridge.errors import ConfigurationError, DataAccessError, StoreError
+from meterbridge.errors import ConfigurationError, DataAccessError, Interrupted, StoreError
 from meterbridge.fleet import AlarmDesk, HistoryKeeper, HistoryLimits, MeterHistory
-from meterbridge.fleet.history import Pace
+from meterbridge.fleet.pace import Pace
 from meterbridge.meter import HistoryPiece, Interval, Polled, ProfileHistory
 from meterbridge.model import Meter, MeterId, Quantity, Reading
 from tests.unit.fleet.fakes import meter
@@ -183,13 +183,17 @@ class Source:
         self.error: DataAccessError | None = None
         self.asked: list[Interval] = []
         self.takes = 0.1
+        self.exchanges = 1
 
     async def drift(self, wall: Callable[[], float]) -> float | None:
         return self.offset
 
-    async def read(self, interval: Interval) -> HistoryPiece:
+    async def read(self, interval: Interval, may_go_on: Callable[[], bool]) -> HistoryPiece:
         self.asked.append(interval)
-        self.site.monotonic += self.takes
+        for number in range(self.exchanges):
+            if number and not may_go_on():
+                raise Interrupted("no time was left")
+            self.site.monotonic += self.takes
         if self.error is not None:
             raise self.error
         return HistoryPiece(interval, (Reading(ONE, interval.start, {"a": Quantity(1.0, "Wh", "x")}),), 0)
@@ -271,7 +275,7 @@ def test_without_time_to_the_next_poll_nothing_is_begun() -> None:
     site = Site()
     site.live(BEGIN, BEGIN + HOUR)
     work, _ = chore(site)
-    assert not work.due(polled(latency=0.3), 0.5)
+    assert not work.due(polled(latency=0.3), 0.45)
 
 
 async def test_a_switched_off_history_still_looks_at_the_clock() -> None:
@@ -288,7 +292,8 @@ def test_pieces_grow_and_shrink_to_stay_within_the_time_there_is(overhead: float
     pace = Pace(24 * HOUR)
     late = 0
     for _ in range(200):
-        if pace.fits(1.0, overhead):
+        pace.polled(overhead)
+        if pace.fits(1.0):
             seconds = overhead + a_millisecond * pace.span
             late += seconds > 1.0
             pace.took(seconds, 1.0, pace.span)
@@ -338,3 +343,65 @@ async def test_saving_goes_on_after_a_failure() -> None:
             await asyncio.sleep(0.01)
     task.cancel()
     assert len(failures) == 1
+
+
+async def test_a_piece_that_would_reach_into_the_next_poll_is_broken_off_and_made_shorter() -> None:
+    site = Site(chunk=86_400.0)
+    site.live(BEGIN, BEGIN + 100 * HOUR)
+    work, source = chore(site)
+    assert await done(site, work), "the clock"
+    while source.asked == [] or source.asked[-1].end - source.asked[-1].start < 8 * HOUR:
+        site.monotonic += 1.0
+        assert await done(site, work)
+    # From now on it takes 40 exchanges of what took one.
+    source.exchanges = 40
+    begun = site.monotonic
+    assert await done(site, work)
+    assert site.monotonic - begun <= 1.0, "the exchange that would have come too late was not begun"
+    assert site.keeper.counters.interrupted == 1
+    assert not site.tickets
+    assert site.holes()[0].start == source.asked[-1].start, "what was not read in full is still a hole"
+    source.exchanges = 1
+    site.monotonic += 1.0
+    assert await done(site, work)
+    assert source.asked[-1].start == source.asked[-2].start
+    assert source.asked[-1].end < source.asked[-2].end
+
+
+async def test_a_meter_that_minds_being_broken_off_is_not_broken_off_again() -> None:
+    site = Site()
+    site.live(BEGIN, BEGIN + 100 * HOUR)
+    work, source = chore(site)
+    assert await done(site, work), "the clock"
+    source.exchanges = 20
+    assert work.due(polled(), 1.0)
+    await work.do()
+    assert site.keeper.counters.interrupted == 1
+    assert work.due(polled(connected=True), 1.0), "the clock, after a connect"
+    await work.do()
+    for _ in range(1000):
+        if work.due(polled(), 1.0):
+            await work.do()
+            break
+    assert (site.keeper.counters.interrupted, site.keeper.counters.pieces) == (1, 1)
+
+
+async def test_polls_that_leave_no_time_for_history_are_told_and_not_delayed() -> None:
+    site = Site()
+    site.live(BEGIN, BEGIN + 10 * HOUR)
+    work, source = chore(site)
+    looks = 0
+    for _ in range(4000):
+        if work.due(polled(latency=0.9), 0.1):
+            looks += 1
+            await work.do()
+        site.monotonic += 1.0
+    assert looks == 1, "the clock, a check overdue"
+    assert source.asked == []
+    assert "leave no time" in site.desk.open[ONE, "history_unavailable"].message
+    assert work.due(polled(), 1.0) is False, "slow a moment ago"
+    for _ in range(100):
+        site.monotonic += 1.0
+        await done(site, work)
+    assert source.asked
+    assert (ONE, "history_unavailable") not in site.desk.open

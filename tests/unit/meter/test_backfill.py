@@ -50,7 +50,9 @@ class LocalMeter:
     async def get(self, attributes: list[Any]) -> list[Any]:
         return [DateTime.from_datetime(self._told(self.now))]
 
-    async def read_profile(self, name: LogicalName, start: dt.datetime, end: dt.datetime) -> ProfileTable:
+    async def read_profile(
+        self, name: LogicalName, start: dt.datetime, end: dt.datetime, *, may_go_on: None = None
+    ) -> ProfileTable:
         assert name == PROFILE
         self.asked += 1
         first, last = (t.astimezone(self.zone).replace(tzinfo=None) if t.tzinfo else t for t in (start, end))
