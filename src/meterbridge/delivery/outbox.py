@@ -421,15 +421,16 @@ class Outbox:
             del self._given_up[: len(given_up)]
             recovered, self._failing = self._failing, False
             wakers = self._wakers_of({put.route for put in puts})
-        if batches:
-            self._on_loop(lambda: resolve(batches, True))
-        for waker in wakers:
-            waker()
+        # Before the tickets: who waits for one knows all that happened up to it.
         self._tell(
             *dropped,
             *(Quarantined(row.meter, row.device, 1, reason) for row, reason in refusals),
             *([StorageRecovered()] if recovered else []),
         )
+        if batches:
+            self._on_loop(lambda: resolve(batches, True))
+        for waker in wakers:
+            waker()
 
     def _wakers_of(self, routes: set[str]) -> list[Callable[[], None]]:
         return [self._wakers[route] for route in routes if route in self._wakers]
