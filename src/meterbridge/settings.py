@@ -342,6 +342,7 @@ class LogSettings(_Section):
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least severity logged.")
     file: Path = Field(default=Path("logs/meterbridge.log"), description="Log file.")
     rotate_octets: Octets = Field(default=10_485_760, description="Size at which the file is rotated, in octets.")
+    rotate_age_days: Days = Field(default=7.0, description="Age of its first line at which it is rotated, in days.")
     rotate_files: Annotated[int, Field(ge=1, le=1_000)] = Field(default=10, description="Rotated files kept.")
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import logging.handlers
 import sys
 
 import structlog
 
+from meterbridge.cli.log_file import RotatedFile
 from meterbridge.errors import ConfigurationError
 from meterbridge.settings import LogSettings
 
@@ -22,9 +22,7 @@ def configure_logging(settings: LogSettings, *, to_stdout: bool = True) -> None:
     try:
         settings.file.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(
-            logging.handlers.RotatingFileHandler(
-                settings.file, maxBytes=settings.rotate_octets, backupCount=settings.rotate_files, encoding="utf-8"
-            )
+            RotatedFile(settings.file, settings.rotate_octets, settings.rotate_age_days * 86_400, settings.rotate_files)
         )
     except OSError as error:
         raise ConfigurationError(f"log file {settings.file} cannot be written: {error.strerror}") from None

@@ -75,7 +75,7 @@ def search(file: Path, wanted: LogFilter, limit: int) -> list[dict[str, Any]]:
 
 
 def follow(file: Path, wanted: LogFilter) -> Iterator[dict[str, Any]]:
-    """Yield wanted lines as they are written, for ever, across rotations. Blocks: not for the event loop."""
+    """Yield wanted lines as they are written, for ever, across rotations and cuts. Blocks: not for the event loop."""
     at_end, inode = True, 0
     while True:
         try:
@@ -91,7 +91,9 @@ def follow(file: Path, wanted: LogFilter) -> Iterator[dict[str, Any]]:
                         if line is not None and wanted.wants(line):
                             yield line
                         continue
-                    if file.stat().st_ino != inode:
+                    found = file.stat()
+                    # Another file, or this one cut to nothing.
+                    if found.st_ino != inode or found.st_size < lines.tell():
                         break
                     time.sleep(_LOOK_EVERY)
         except FileNotFoundError:

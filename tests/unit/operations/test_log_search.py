@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
-from meterbridge.operations import LogFilter, search
+import pytest
+
+from meterbridge.operations import LogFilter, follow, search
 
 STAMP = "2025-11-11T10:30:{:02d}.000000Z"
 
@@ -48,3 +52,22 @@ def test_what_is_no_line_of_ours_is_passed_over(tmp_path: Path) -> None:
     assert len(search(file, LogFilter(), 10)) == 1
     assert search(file, LogFilter(since=1), 10) == []
     assert search(tmp_path / "none.log", LogFilter(), 10) == []
+
+
+def test_following_goes_on_in_a_file_that_was_moved_or_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "m.log"
+    write(file, 1, 2, 3)
+
+    def cut() -> None:
+        os.truncate(file, 0)
+        write(file, 5)
+
+    def move() -> None:
+        file.rename(tmp_path / "m.log.1")
+        write(file, 6)
+
+    doing = iter([lambda: write(file, 4), cut, move])
+    # What would be a sleep is when the file changes.
+    monkeypatch.setattr(time, "sleep", lambda _: next(doing)())
+    lines = follow(file, LogFilter())
+    assert [next(lines)["event"] for _ in range(3)] == ["e4", "e5", "e6"]
