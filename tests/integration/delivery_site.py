@@ -91,13 +91,13 @@ class Site:
         """Whether a meter's customer has power."""
         return self._fleet.servers[index].meter.connected
 
-    def start(self) -> None:
+    def start(self, **variables: str) -> None:
         """Run the service."""
         with (self.folder / "out.log").open("ab") as out:
             self._process = subprocess.Popen(
                 [*COMMAND, "run"],
                 cwd=self.folder,
-                env=environment(),
+                env=environment(**variables),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

@@ -49,6 +49,7 @@ _COMMANDS = {
     "secrets": "secrets:app",
     "token": "token:app",
     "outbox": "outbox:app",
+    "self-provision": "self_provision:self_provision",
     "service": "service_command:app",
 }
 """Where each command stands, `module:name`: a group where that is a Typer."""

@@ -2,6 +2,7 @@
 
 from meterbridge.delivery import inspection
 from meterbridge.delivery.alarms import DeliveryAlarms
+from meterbridge.delivery.asking import ask
 from meterbridge.delivery.choice import RouteBook, RouteSettings
 from meterbridge.delivery.conversation import Heard, Saying
 from meterbridge.delivery.events import (
@@ -72,6 +73,7 @@ __all__ = [
     "Ticket",
     "Tls",
     "Unsendable",
+    "ask",
     "broker_route_name",
     "check_device_name",
     "damaged_files",
