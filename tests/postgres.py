@@ -10,8 +10,12 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 START_SECONDS = 30.0
 USER = "meterbridge"
@@ -143,6 +147,21 @@ class Postgres:
             time.sleep(0.01)
         self.stop()
         raise RuntimeError(f"PostgreSQL does not start; its log ends:\n{self.log.read_text(errors='replace')[-500:]}")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It neither answers nor closes a connection meanwhile, as behind a dead network."""
+        if self._process is None:
+            raise RuntimeError("this PostgreSQL does not run")
+        main = psutil.Process(self._process.pid)
+        frozen = [main, *main.children(recursive=True)]
+        for process in frozen:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in frozen:
+                process.resume()
 
     def stop(self) -> None:
         """End it at once, breaking all connections; nothing when it does not run."""

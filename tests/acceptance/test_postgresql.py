@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,24 @@ def test_readings_go_on_while_the_server_is_away(
     name = variables["METERBRIDGE_DATABASE__URL"].rpartition("/")[2]
     opened = postgres.sql("SELECT alarm_type, resolved_at > created_at FROM alarms WHERE meter_id IS NULL", name)
     assert "database_failing|t" in opened.splitlines()
+
+
+def test_a_server_that_hangs_does_not_hold_up_the_end(
+    variables: dict[str, str],
+    typed: Callable[..., Ended],
+    tmp_path: Path,
+    free_port: Callable[[], int],
+    postgres: Postgres,
+) -> None:
+    assert typed("add", "Main", "127.0.0.1", "--port", str(free_port()), "--tb-port", str(free_port())).code == 0
+    process = start("run", folder=tmp_path, **variables)
+    event(process, "meter_failed")
+    with postgres.frozen():
+        began = time.monotonic()
+        ended = stop(process, timeout=30)
+        took = time.monotonic() - began
+    assert (ended.code, "Traceback" in ended.out + ended.err) == (0, False), ended
+    assert took < 12
 
 
 def test_a_server_that_is_not_there_stops_the_start_in_one_line(

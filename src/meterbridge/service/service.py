@@ -71,6 +71,8 @@ _Part = TypeVar("_Part")
 _RECORD_INTERVAL = 5.0
 # A crash makes a hole of as much; what is shorter than the gap of [history] is none.
 _INTERVALS_INTERVAL = 60.0
+# Seconds that the database is given when the service stops.
+_LAST_WRITES = 2.0
 _STATUS_FILE = "status.txt"
 
 
@@ -347,15 +349,20 @@ class Service:
             with suppress(TimeoutError):
                 # On a full disk it would wait without end.
                 await asyncio.wait_for(self._outbox.flush(), 1.0)
-                await self._save_history(self._outbox)
+                # Nor does a database behind a dead network hold up what comes after.
+                await asyncio.wait_for(self._save_history(self._outbox), _LAST_WRITES)
             if self._publisher is not None:
                 await self._publisher.stop(3.0)
             await self._outbox.close()
         if self._engine is not None:
-            if self._shared is not None:
-                await self._shared.save()
-            if self._repository is not None and self._alarms is not None:
-                await self._recorder.record(self._repository, self._alarms)
+            try:
+                async with asyncio.timeout(_LAST_WRITES):
+                    if self._shared is not None:
+                        await self._shared.save()
+                    if self._repository is not None and self._alarms is not None:
+                        await self._recorder.record(self._repository, self._alarms)
+            except TimeoutError:
+                _log.error("record_failed", reason="the database does not answer")
             await self._engine.dispose()
         _log.info("service_stopped", **{name: getattr(self.counters, name) for name in ServiceCounters.__slots__})
 

@@ -26,7 +26,7 @@ DRIVERS = {
 BUSY_TIMEOUT_MS = 10_000
 # A server behind a dead network must not hold up the service for the minutes that TCP takes to notice.
 CONNECT_TIMEOUT_S = 10.0
-STATEMENT_TIMEOUT_S = 60.0
+STATEMENT_TIMEOUT_S = 30.0
 
 
 def database_url(text: str) -> URL:
