@@ -150,6 +150,28 @@ async def test_a_meter_that_goes_away_is_an_alarm_until_it_is_back(tmp_path: Pat
     await engine.dispose()
 
 
+async def test_an_alarm_that_outlives_the_service_is_resolved_by_the_next_run(tmp_path: Path) -> None:
+    async with installation(tmp_path) as here:
+        await here.progress(*here.meters)
+        lost, port = here.fleet.servers[0], here.fleet.servers[0].port
+        await lost.close()
+        alarm = (here.meters[0].id, "connection_loss")
+        await until(lambda: alarm in here.service.desk.open)
+        await here.service.stop()
+        await lost.start("127.0.0.1", port)
+        here.service = Service(here.settings)
+        await here.service.start()
+        assert alarm in here.service.desk.open
+        await until(lambda: alarm not in here.service.desk.open)
+        await here.service.stop()
+    engine = await open_database(here.settings.database.url)
+    alarms = await AlarmRepository(engine).alarms(0, 1 << 45)
+    assert [(a.type, a.resolved_at is not None) for a in alarms if a.meter == here.meters[0].id] == [
+        ("connection_loss", True)
+    ]
+    await engine.dispose()
+
+
 async def test_every_interval_leaves_its_rows_and_a_table(tmp_path: Path) -> None:
     async with installation(tmp_path) as here:
         await here.progress(*here.meters)

@@ -13,7 +13,7 @@ import structlog
 from meterbridge.errors import CommandRefused, ConfigurationError, MeterNotFound
 from meterbridge.fleet.alarms import AlarmDesk
 from meterbridge.fleet.worker import MeterWorker, WorkerCounters
-from meterbridge.meter import Backoff, Failed, Polled, PollOutcome
+from meterbridge.meter import Backoff, Failed, Polled, PollOutcome, Trouble
 from meterbridge.model import Meter, MeterId, Quantity
 from meterbridge.store import LoadedMeters, Severity
 
@@ -113,6 +113,10 @@ class _Slot:
         # Start, stop and a test without a worker take turns: a meter takes one client.
         self.turn = asyncio.Lock()
 
+    def is_running(self) -> bool:
+        """Whether its worker has the meter's association, or is about to."""
+        return self.state is RunState.RUNNING
+
 
 def same_meter(meter: Meter) -> object:
     """What of a meter matters to its worker: all but what the service itself writes into the row."""
@@ -199,7 +203,12 @@ class MultiMeterBridge:
         Raises:
             StoreError: the database cannot be read.
         """
-        self._add(await self.load_meters_from_db())
+        meters = await self.load_meters_from_db()
+        polled = {meter.id for meter in meters}
+        for resting in {owner for owner, _ in self._desk.open if owner is not None and owner not in polled}:
+            # Set inactive since the run that told of it.
+            self._desk.resolve_all(resting)
+        self._add(meters)
 
     async def stop(self, deadline: float = 5.0) -> None:
         """Stop all workers, their associations released, within `deadline` seconds."""
@@ -267,9 +276,15 @@ class MultiMeterBridge:
             if not paused:
                 self._run(slot)
 
+    def _make(self, meter: Meter) -> MeterWorker:
+        """Make a worker that closes the alarms it finds open, once it sees that they are over."""
+        worker = self._make_worker(meter)
+        worker.poller.inherited.update(trouble for trouble in Trouble if (meter.id, trouble) in self._desk.open)
+        return worker
+
     def _try_make(self, meter: Meter) -> MeterWorker | None:
         try:
-            return self._make_worker(meter)
+            return self._make(meter)
         except ConfigurationError as error:
             _log.error("meter_unusable", meter=meter.id, name=meter.name, reason=str(error))
             return None
@@ -336,14 +351,19 @@ class MultiMeterBridge:
         slot = self._slot(meter)
         try:
             async with asyncio.timeout(timeout):
-                if slot.state is RunState.RUNNING:
-                    return _test_result(slot.meter.id, await slot.worker.test(), slot.worker)
-                async with slot.turn:
-                    worker = self._make_worker(slot.meter)
-                    try:
-                        return _test_result(slot.meter.id, await worker.poller.poll_once(force=True), worker)
-                    finally:
-                        await worker.poller.close()
+                while not slot.is_running():
+                    async with slot.turn:
+                        if self._slots.get(meter) is not slot:
+                            raise MeterNotFound(f"there is no active meter {meter}")
+                        if slot.is_running():
+                            # It was resumed while we waited: there is an association, and a meter takes one.
+                            continue
+                        worker = self._make_worker(slot.meter)
+                        try:
+                            return _test_result(slot.meter.id, await worker.poller.poll_once(force=True), worker)
+                        finally:
+                            await worker.poller.close()
+                return _test_result(slot.meter.id, await slot.worker.test(), slot.worker)
         except TimeoutError:
             why = f"no result within {timeout:g} s"
         except ConfigurationError as error:
@@ -365,11 +385,12 @@ class MultiMeterBridge:
         begun: list[asyncio.Task[None]] = []
         for slot in self._slots.values():
             since = slot.worker.busy_since
-            if slot.state is not RunState.RUNNING:
+            # Who waits for a connection does not hang: it is not its turn.
+            if slot.state is not RunState.RUNNING or slot.worker.poller.at_gate:
                 continue
             if since is not None and now - since > hang_after(slot.meter) and not slot.turn.locked():
                 begun.append(asyncio.create_task(self._break_off(slot, now - since)))
-            elif slot.crashes and since is None and now - slot.started >= _HEALTHY_AFTER:
+            elif (now if since is None else since) - slot.started >= _HEALTHY_AFTER:
                 self._desk.resolve(slot.meter.id, WORKER_CRASH)
                 self._desk.resolve(slot.meter.id, WORKER_HANG)
         return begun
@@ -395,7 +416,7 @@ class MultiMeterBridge:
 
     def _renew(self, slot: _Slot) -> None:
         """Run a fresh worker: the old one's state is what went wrong, or of another time."""
-        fresh = self._make_worker(slot.meter)
+        fresh = self._make(slot.meter)
         fresh.counters = slot.worker.counters
         slot.worker = fresh
         self._run(slot)
@@ -429,10 +450,13 @@ class MultiMeterBridge:
             if self._monotonic() - slot.started >= _HEALTHY_AFTER:
                 backoff.succeeded()
             await asyncio.sleep(backoff.failed())
-            fresh = self._try_make(slot.meter)
-            if fresh is not None:
-                fresh.counters = slot.worker.counters
-                slot.worker = fresh
+            # A test of this meter may be under way, over an association of its own.
+            async with slot.turn:
+                fresh = self._try_make(slot.meter)
+                if fresh is not None:
+                    fresh.counters = slot.worker.counters
+                    slot.worker = fresh
+                slot.state = RunState.RUNNING
 
 
 async def _end(tasks: list[asyncio.Task[None]], deadline: float) -> None:

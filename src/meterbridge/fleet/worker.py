@@ -30,6 +30,9 @@ _RESOLUTION = 0.001
 _T = TypeVar("_T")
 
 
+SKIPPED_TICK = "skipped_tick"
+
+
 class Sink(Protocol):
     """Where outcomes go. Must return at once."""
 
@@ -126,6 +129,12 @@ class WorkerCounters:
     last_error: str = ""
     last_reading: float | None = None
 
+    def skip(self, ticks: int) -> None:
+        """Count ticks that passed while a poll was under way."""
+        self.skipped += ticks
+        self.events[SKIPPED_TICK] += ticks
+        self.details[SKIPPED_TICK] = f"the poll before took {ticks} ticks longer than the period"
+
     def note(self, event: str, detail: str) -> None:
         """Count something that happened."""
         self.events[event] += 1
@@ -185,7 +194,8 @@ class MeterWorker:
                 due = schedule.next_tick(now)
                 skipped = schedule.skipped - before
                 counters = self.counters
-                counters.skipped += skipped
+                if skipped:
+                    counters.skip(skipped)
                 counters.due += 1 + skipped
                 if self._chore is not None and isinstance(outcome, Polled) and self._chore.due(outcome, due - now):
                     self.busy_since = now

@@ -245,7 +245,9 @@ class DLMSProductionPoller:
         gate: limits new and open connections over all meters.
         listener: told of every trip, recovery and stray frame; must return at once.
 
-    `firmware_version` is what the meter says of itself, empty when it says nothing, None before it was asked.
+    `firmware_version` is what the meter says of itself, empty when it says nothing, None before it was asked; `at_gate`
+    says whether a poll under way waits for its turn to connect. `inherited` is what an earlier poller of this meter, or
+    an earlier run, told of and nobody has recovered from: the first answer that disproves it ends it.
     """
 
     def __init__(
@@ -268,6 +270,8 @@ class DLMSProductionPoller:
         self.firmware_version: str | None = None
         self.failures = 0
         self.open_troubles: set[Trouble] = set()
+        self.inherited: set[Trouble] = set()
+        self.at_gate = False
         self._backoff = backoff
         self._monotonic = monotonic
         self._wall = wall
@@ -418,7 +422,11 @@ class DLMSProductionPoller:
         self._move(_Signal.CONNECT)
         await self.client.disconnect()
         if not self._holds_gate:
-            await self._gate.enter()
+            self.at_gate = True
+            try:
+                await self._gate.enter()
+            finally:
+                self.at_gate = False
             self._holds_gate = True
         await self.client.connect()
         self._move(_Signal.OPENED)
@@ -454,6 +462,15 @@ class DLMSProductionPoller:
             self._recovered(Trouble.SILENCE)
         if readout.errors or self._objects.failing:
             self._account_objects(readout, now)
+        if self.inherited:
+            self._clear(readout)
+
+    def _clear(self, readout: Readout) -> None:
+        """Tell which of the inherited troubles this answer disproves."""
+        stands = {Trouble.SILENCE: not readout.values, Trouble.OBJECT_FAILING: bool(readout.errors)}
+        for trouble in sorted(self.inherited):
+            if not stands.get(trouble, False):
+                self._recovered(trouble)
 
     def _account_objects(self, readout: Readout, now: float) -> None:
         for name, error in readout.errors.items():
@@ -554,9 +571,11 @@ class DLMSProductionPoller:
         self.client.connection_lost(ConnectionLost(f"{self.client.address} sends nothing but damaged frames"))
 
     def _tripped(self, trouble: Trouble, reason: str) -> None:
+        self.inherited.discard(trouble)
         self.open_troubles.add(trouble)
         self.listener(Tripped(trouble, reason))
 
     def _recovered(self, trouble: Trouble) -> None:
+        self.inherited.discard(trouble)
         self.open_troubles.discard(trouble)
         self.listener(Recovered(trouble))

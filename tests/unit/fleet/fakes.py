@@ -17,6 +17,7 @@ from meterbridge.meter import (
     PollOutcome,
     Recovered,
     Tripped,
+    Trouble,
 )
 from meterbridge.model import Meter, MeterId, Quantity, Reading
 from meterbridge.store import LoadedMeters, MeterProblem
@@ -35,6 +36,8 @@ class FakePoller:
         self.meter = meter_id
         self.state = PollerState.READY
         self.firmware_version = "1"
+        self.at_gate = False
+        self.inherited: set[Trouble] = set()
         self.listener: Callable[[PollerEvent], None] = lambda event: None
         self.in_use = in_use if in_use is not None else set()
         self.bug: Exception | None = None

@@ -9,9 +9,9 @@ import pytest
 
 from meterbridge.errors import MeterNotFound
 from meterbridge.fleet import AlarmDesk, MultiMeterBridge, RunState
-from meterbridge.meter import Backoff, BackoffSettings
+from meterbridge.meter import Backoff, BackoffSettings, Trouble
 from meterbridge.model import MeterId
-from meterbridge.store import MeterProblem
+from meterbridge.store import Alarm, MeterProblem
 from tests.unit.fleet.fakes import FakeSource, Makers, meter
 
 M1, M2, M3 = MeterId(1), MeterId(2), MeterId(3)
@@ -94,6 +94,46 @@ async def test_a_hanging_poll_is_broken_off(fleet: Fleet) -> None:
     assert (M1, "worker_hang") in fleet.desk.open
     await fleet.progress(1)
     assert len(fleet.make.pollers[M2]) == 1
+
+
+async def test_waiting_for_a_connection_is_no_hang(fleet: Fleet) -> None:
+    fleet.make.poller(1).hangs = True
+    polls = fleet.make.poller(1).polls
+    await fleet.until(lambda: fleet.make.poller(1).polls > polls)
+    fleet.make.poller(1).at_gate = True
+    assert fleet.bridge.supervise(lambda meter: 0.0 if meter.id == M1 else 300.0) == []
+    assert not fleet.desk.open
+
+
+async def test_a_test_of_a_meter_whose_worker_is_being_restarted_never_overlaps_with_it(fleet: Fleet) -> None:
+    for _ in range(20):
+        crashes = fleet.bridge.status(M1).crashes
+        fleet.make.poller(1).bug = ZeroDivisionError("a bug")
+        await fleet.until(lambda crashes=crashes: fleet.bridge.status(M1).crashes > crashes)  # type: ignore[misc]
+        results = await asyncio.gather(*(fleet.bridge.test(M1) for _ in range(3)))
+        assert all(result.ok for result in results), "the fake poller raises when two use it at once"
+        await fleet.progress(1)
+    assert fleet.bridge.status(M1).crashes == 20
+
+
+async def test_alarms_of_an_earlier_run_go_to_the_worker_that_can_end_them() -> None:
+    fleet = Fleet()
+    fleet.desk.adopt(
+        [
+            Alarm(1, M1, "connection_loss", "critical", "gone", 1000, None),
+            Alarm(2, M2, "worker_crash", "critical", "a bug", 1000, None),
+            Alarm(3, MeterId(9), "silence", "critical", "inactive by now", 1000, None),
+            Alarm(4, None, "own_link", "critical", "all gone", 1000, None),
+        ]
+    )
+    await fleet.bridge.start()
+    assert (MeterId(9), "silence") not in fleet.desk.open
+    assert fleet.make.poller(1).inherited == {Trouble.CONNECTION_LOSS}
+    assert fleet.make.poller(2).inherited == set()
+    fleet.clock.ahead += 61
+    await fleet.until(lambda: fleet.bridge.supervise(lambda meter: 1000.0) == [] and len(fleet.desk.open) == 2)
+    assert set(fleet.desk.open) == {(M1, "connection_loss"), (None, "own_link")}
+    await fleet.bridge.stop()
 
 
 async def test_pause_resume_and_restart_one_by_one(fleet: Fleet) -> None:

@@ -61,6 +61,8 @@ async def test_a_poll_that_outlasts_its_period_skips_ticks_and_says_how_many() -
     # Ticks 101 and 102, the latter until 105.5; 103 to 105 pass meanwhile; then 106 to 109, and 110 is awaited.
     counters = worker.counters
     assert (counters.polls, counters.skipped, counters.due) == (6, 3, 10)
+    assert dict(counters.events) == {"skipped_tick": 3}
+    assert "3 ticks" in counters.details["skipped_tick"]
     assert counters.last_lateness == pytest.approx(0.0)
     task.cancel()
     await asyncio.wait([task])

@@ -299,6 +299,27 @@ async def test_the_timeout_grows_with_silence_and_comes_back(bench: Bench) -> No
     assert bench.client.timeouts.response == 6.0
 
 
+async def test_what_an_earlier_poller_told_of_is_over_once_an_answer_disproves_it(bench: Bench) -> None:
+    bench.poller.inherited = {Trouble.CONNECTION_LOSS, Trouble.SILENCE, Trouble.OBJECT_FAILING}
+    bench.client.connect_error = ConnectFailed("still gone")
+    await bench.poller.poll_once()
+    assert bench.events == []
+    bench.client.connect_error = None
+    bench.client.refused = {name: DataAccessError("hardware fault", 1) for name in MODEL.poll}
+    await bench.poller.poll_once(force=True)
+    assert bench.told(Trouble.CONNECTION_LOSS) == [Recovered]
+    assert bench.told(Trouble.SILENCE) == []
+    assert bench.told(Trouble.OBJECT_FAILING) == [Tripped, Tripped], "still so"
+    bench.client.refused = {}
+    bench.clock.now += 60
+    for _ in range(3):
+        await bench.poller.poll_once()
+        bench.clock.now += 1
+    assert bench.told(Trouble.SILENCE) == [Recovered]
+    assert bench.told(Trouble.OBJECT_FAILING) == [Tripped, Tripped, Recovered]
+    assert not bench.poller.inherited
+
+
 async def test_our_own_bug_is_not_retried(bench: Bench) -> None:
     bench.client.read_error = LocalProtocolError("a bug")
     with pytest.raises(LocalProtocolError):
