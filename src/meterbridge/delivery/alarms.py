@@ -118,7 +118,7 @@ class DeliveryAlarms:
                     None,
                     OUTBOX_CORRUPT,
                     Severity.CRITICAL,
-                    f"The outbox was damaged ({reason}) and begun anew; the damaged file is {path}.",
+                    f"The outbox was damaged ({reason}); what was set aside is {path}.",
                 )
             case Quarantined(meter, device, rows, reason):
                 count = self._quarantined[meter] = self._quarantined.get(meter, 0) + rows

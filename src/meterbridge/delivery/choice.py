@@ -51,8 +51,8 @@ class RouteBook:
         self._settings = settings
         self._is_present = is_present
         self._shared: dict[str, Route] = {}
-        self._holders: dict[tuple[str, int, str], Meter] = {}
-        self._keys: dict[MeterId, tuple[str, int, str]] = {}
+        self._holders: dict[str, Meter] = {}
+        self._keys: dict[MeterId, str] = {}
         self._names: dict[MeterId, str] = {}
 
     def route_for(self, meter: Meter) -> Route:
@@ -81,9 +81,9 @@ class RouteBook:
         return None if name in self._shared else name
 
     def _release(self, meter: MeterId) -> None:
-        key = self._keys.pop(meter, None)
-        if key is not None and self._holders[key].id == meter:
-            del self._holders[key]
+        token = self._keys.pop(meter, None)
+        if token is not None and self._holders[token].id == meter:
+            del self._holders[token]
 
     def _shared_route(self, meter: Meter) -> Route:
         settings = self._settings
@@ -104,8 +104,8 @@ class RouteBook:
         return self._shared.setdefault(route.name, route)
 
     def _own_route(self, meter: Meter, token: str) -> Route:
-        key = (meter.tb_host, meter.tb_port, token)
-        holder = self._holders.get(key)
+        # Wherever they go: one server has many names, and ThingsBoard makes no token twice.
+        holder = self._holders.get(token)
         if holder is not None and holder.id != meter.id and self._is_present(holder.id):
             raise ConfigurationError(
                 f"Meters {holder.name!r} and {meter.name!r} have the same tb_token: ThingsBoard would throw each out"
@@ -114,7 +114,7 @@ class RouteBook:
         if token == self._settings.gateway_token:
             raise ConfigurationError(f"Meter {meter.name!r} has the gateway's token as its tb_token.")
         self._release(meter.id)
-        self._holders[key], self._keys[meter.id] = meter, key
+        self._holders[token], self._keys[meter.id] = meter, token
         heard = self._settings.subscriptions.device
         return DeviceRoute(self._endpoint(meter.tb_host, meter.tb_port, f"device-{meter.id}", heard, token), meter.id)
 

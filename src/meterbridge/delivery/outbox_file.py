@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from meterbridge.delivery.events import Dropped
 from meterbridge.delivery.row import Row
+from meterbridge.delivery.wal import Examined, examine
 from meterbridge.errors import DeliveryError
 from meterbridge.model import MeterId
 
@@ -97,7 +98,9 @@ def set_aside(path: Path, now_ms: int) -> Path:
 
 def damaged_files(path: Path) -> list[Path]:
     """What was set aside of an outbox and is still there, oldest first."""
-    return sorted(path.parent.glob(f"{path.name}.corrupt-*[0-9]"))
+    return sorted(
+        [*path.parent.glob(f"{path.name}.corrupt-*[0-9]"), *path.parent.glob(f"{path.name}-wal.corrupt-*[0-9]")]
+    )
 
 
 def _ranges(ids: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -129,6 +132,8 @@ class OutboxFile:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.executescript(SCHEMA)
+            # Whether it may be written at all is known with the first statement that would.
+            self._db.execute("DELETE FROM retry WHERE id = 0")
             (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":
                 error = sqlite3.DatabaseError(f"database disk image is malformed: {verdict}")
@@ -167,6 +172,10 @@ class OutboxFile:
     def _data_version(self) -> int:
         (version,) = self._db.execute("PRAGMA data_version").fetchone()
         return int(version)
+
+    def misses(self, log: Examined) -> bool:
+        """Whether transactions of the log that was there are missing."""
+        return log.is_damaged(self._db)
 
     def close(self) -> None:
         """Close the file; its WAL is folded in."""
@@ -330,18 +339,33 @@ class Reader:
 def open_file(
     path: Path, limits: Limits, now_ms: int, on_set_aside: Callable[[Path, str], None], next_id: int = 1
 ) -> OutboxFile:
-    """Open the file, setting a corrupt one aside first.
+    """Open the file; one that is corrupt or may not be written is set aside first, and of a damaged log a copy is kept.
 
     Raises:
         DeliveryError: it can be neither opened nor created.
     """
     try:
+        log = examine(path)
         try:
-            return OutboxFile(path, limits, next_id)
+            file = OutboxFile(path, limits, next_id)
         except sqlite3.DatabaseError as error:
-            if not is_corrupt(error):
+            if not (is_corrupt(error) or _is_read_only(error)):
                 raise
-            on_set_aside(set_aside(path, now_ms), str(error))
+            if log is not None:
+                log.discard()
+            on_set_aside(set_aside(path, now_ms), " ".join(str(error).split()))
             return OutboxFile(path, limits, next_id)
+        if log is not None:
+            if file.misses(log):
+                kept = Path(f"{path}-wal.corrupt-{now_ms}")
+                log.keep(kept)
+                on_set_aside(kept, "its write-ahead log was damaged: what was committed last is missing")
+            else:
+                log.discard()
+        return file
     except (sqlite3.Error, OSError) as error:
         raise DeliveryError(f"The outbox {path} cannot be opened: {error}.") from error
+
+
+def _is_read_only(error: sqlite3.Error) -> bool:
+    return (getattr(error, "sqlite_errorcode", 0) & 0xFF) == sqlite3.SQLITE_READONLY

@@ -45,7 +45,8 @@ def test_a_shared_token_is_refused_with_both_names_until_it_is_free() -> None:
     with pytest.raises(ConfigurationError, match=r"'one' and 'two'") as caught:
         it.route_for(replace(TWO, tb_token="T"))
     assert "'T'" not in str(caught.value)
-    it.route_for(replace(TWO, tb_token="T", tb_host="elsewhere"))
+    with pytest.raises(ConfigurationError, match=r"'one' and 'two'"):
+        it.route_for(replace(TWO, tb_token="T", tb_host="another.name.of.the.same.server"))
     it.route_for(replace(ONE, tb_token="other"))
     it.route_for(replace(TWO, tb_token="T"))
     present.discard(2)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from meterbridge.delivery.events import Dropped
-from meterbridge.delivery.outbox_file import Limits, Loss, OutboxFile, Reader, Removal, open_file
+from meterbridge.delivery.outbox_file import Limits, Loss, OutboxFile, Reader, Removal, damaged_files, open_file
 from meterbridge.delivery.row import Row
 from meterbridge.errors import DeliveryError
 from meterbridge.model import MeterId
@@ -148,6 +151,96 @@ def test_a_damaged_page_is_found_when_the_file_is_opened(path: Path) -> None:
     told: list[Path] = []
     open_file(path, Limits(), 5, lambda target, _reason: told.append(target)).close()
     assert [target.name for target in told] == ["outbox.db.corrupt-5"]
+
+
+def filled(path: Path) -> None:
+    file = OutboxFile(path, Limits())
+    file.write([put(1, ts, payload=b"x" * 500) for ts in range(500)], [], [], 0)
+    file.close()
+
+
+def overwrite(path: Path, position: int, octets: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(position)
+        file.write(octets)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: os.truncate(path, 50),
+        lambda path: os.truncate(path, 5000),
+        lambda path: os.truncate(path, 150_000),
+        lambda path: overwrite(path, 0, b"\xa5" * 100),
+        lambda path: overwrite(path, 100, b"\xa5" * 300),
+        lambda path: overwrite(path, 4096 * 20, b"\xa5" * 4096),
+        # A write version SQLite does not know makes it read-only, as a file that may not be written is.
+        lambda path: overwrite(path, 18, b"\x03"),
+    ],
+    ids=["no header", "cut after a page", "cut in the middle", "header", "schema", "page", "read-only"],
+)
+def test_a_file_that_cannot_be_used_is_set_aside_and_a_new_one_begun(path: Path, spoil: Callable[[Path], None]) -> None:
+    filled(path)
+    spoil(path)
+    spoilt = path.read_bytes()
+    told: list[tuple[Path, str]] = []
+    file = open_file(path, Limits(), 7, lambda target, reason: told.append((target, reason)))
+    file.write([put(1, 1)], [], [], 0)
+    assert file.rows == 1
+    file.close()
+    ((target, reason),) = told
+    assert target.read_bytes() == spoilt
+    assert "\n" not in reason
+    assert damaged_files(path) == [target]
+
+
+def crashed(path: Path, commits: int) -> Path:
+    """An outbox left as a crash leaves it, its rows in the log alone; return the log."""
+    file = OutboxFile(path, Limits())
+    for ts in range(commits):
+        file.write([put(1, ts, payload=b"x" * 500)], [], [], 0)
+    left = {name: Path(f"{path}{name}").read_bytes() for name in ("", "-wal")}
+    file.close()
+    for name, octets in left.items():
+        Path(f"{path}{name}").write_bytes(octets)
+    return Path(f"{path}-wal")
+
+
+@pytest.mark.parametrize(("position", "kept"), [(0, 0), (10_000, None), (120_000, None)])
+def test_a_damaged_log_is_told_and_a_copy_of_it_kept(path: Path, position: int, kept: int | None) -> None:
+    log = crashed(path, 40)
+    overwrite(log, position, b"\xa5" * 64)
+    spoilt = log.read_bytes()
+    told: list[Path] = []
+    file = open_file(path, Limits(), 9, lambda target, _reason: told.append(target))
+    assert file.rows < 40
+    assert kept in (None, file.rows)
+    file.write([put(1, 1000)], [], [], 0)
+    file.close()
+    assert [target.read_bytes() for target in told] == [spoilt]
+    assert damaged_files(path) == told
+
+
+def test_a_log_as_a_crash_or_a_power_cut_leaves_it_is_no_damage(path: Path) -> None:
+    log = crashed(path, 40)
+    open_file(path, Limits(), 9, lambda *_: pytest.fail("nothing is damaged")).close()
+    path.unlink()
+    log = crashed(path, 40)
+    # The last transaction only half on disk: nobody was told that it was there.
+    os.truncate(log, log.stat().st_size - 3000)
+    file = open_file(path, Limits(), 9, lambda *_: pytest.fail("nothing is damaged"))
+    assert file.rows == 39
+    file.close()
+    assert [found.name for found in path.parent.iterdir()] == ["outbox.db"]
+
+
+def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("CREATE TABLE outbox (id INTEGER PRIMARY KEY, letter TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(DeliveryError, match="no such column"):
+        open_file(path, Limits(), 0, lambda *_: pytest.fail("it is not ours"))
+    assert len(before) <= path.stat().st_size
 
 
 def test_no_folder_is_one_clear_line(tmp_path: Path) -> None:
