@@ -184,6 +184,39 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 4096)
+        except OSError:
+            pass
+
+
+async def test_a_disk_that_is_full_at_the_start_keeps_nobody_from_polling_and_delivering(
+    tmp_path: Path, small_disk: Path, recorder: Recorder, free_port: Callable[[], int]
+) -> None:
+    site = Site(tmp_path, 20, recorder.port, free_port, TOKEN, data=small_disk)
+    async with site:
+        # What an earlier run has left behind.
+        await recorder.stop()
+        site.start()
+        await until(lambda: site.waiting() > 100, 30)
+        assert await asyncio.to_thread(site.stop) == 0
+        earlier = site.committed()
+        await recorder.start()
+        ballast = small_disk / "ballast"
+        fill(ballast)
+        site.start()
+        await until(lambda: count(recorder.readings()) > 200, 30)
+        assert lost(earlier, recorder.readings()), "nobody can read it as long as the disk is full"
+        ballast.unlink()
+        await until(lambda: not lost(earlier, recorder.readings()), 30)
+        await drained(site)
+        committed = site.committed()
+    assert lost(committed, recorder.readings()) == {}
+
+
 async def test_a_full_disk_stops_neither_polling_nor_publishing_and_ends_without_a_restart(
     tmp_path: Path, small_disk: Path, recorder: Recorder, free_port: Callable[[], int]
 ) -> None:
@@ -192,12 +225,7 @@ async def test_a_full_disk_stops_neither_polling_nor_publishing_and_ends_without
         site.start()
         await grows(recorder, 5)
         ballast = small_disk / "ballast"
-        with ballast.open("wb", buffering=0) as file:
-            try:
-                while True:
-                    file.write(b"\0" * 4096)
-            except OSError:
-                pass
+        fill(ballast)
         log = tmp_path / "logs" / "meterbridge.log"
         await until(lambda: "StorageFailed" in log.read_text(), 60)
         # From memory now.

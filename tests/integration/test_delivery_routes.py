@@ -28,6 +28,7 @@ from meterbridge.delivery import (
     Route,
     inspection,
 )
+from meterbridge.delivery.outbox_file import OutboxFile
 from meterbridge.model import MeterId
 from tests.integration.delivery_recorder import Recorder
 
@@ -202,6 +203,7 @@ async def test_while_the_disk_refuses_readings_are_published_from_memory(tmp_pat
     route = gateway(recorder)
     async with rig(tmp_path, route) as it:
         await until(lambda: it.publisher.stats()[0].connected)
+        assert isinstance(it.outbox._file, OutboxFile)
         # SQLITE_FULL, just as a full disk gives it.
         it.outbox._file._db.execute("PRAGMA max_page_count=1")
         for ts in range(300):

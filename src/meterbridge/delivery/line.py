@@ -223,6 +223,11 @@ class Line:
         """State that the outbox has new rows."""
         self._live.exhausted = False
 
+    def rewind(self) -> None:
+        """State that the outbox may have rows older than those it showed: what is on its way may be sent again."""
+        if self.state is State.UP:
+            self._rewind()
+
     def reroute(self, route: Route) -> None:
         """Go on under another identity, the same rows; the next step connects anew where it differs."""
         if route.endpoint != self._route.endpoint:

@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meterbridge.delivery.events import Dropped, Event, Listener, Quarantined, SetAside, StorageFailed, StorageRecovered
-from meterbridge.delivery.outbox_file import Limits, Loss, OutboxFile, Reader, Removal, is_corrupt, open_file, set_aside
+from meterbridge.delivery.outbox_file import (
+    Limits,
+    Loss,
+    NoFile,
+    OutboxFile,
+    Reader,
+    Removal,
+    is_corrupt,
+    no_room,
+    open_file,
+    set_aside,
+)
 from meterbridge.delivery.row import Kind, Row
 from meterbridge.delivery.ticket import Batch, Ticket, resolve
 from meterbridge.errors import DeliveryError
@@ -21,6 +32,7 @@ from meterbridge.model import MeterId
 
 _BATCH_ROWS = 10_000
 _LAST = (1 << 63) - 1
+_IDS_PER_MS = 1_000
 # How soon the writer notices what another process did to the file, seconds.
 _LOOK_S = 2.0
 
@@ -118,6 +130,7 @@ class Outbox:
         self._failing = False
         self._suspect: str | None = None
         self._wakers: dict[str, Callable[[], None]] = {}
+        self._rewinders: dict[str, Callable[[], None]] = {}
         self._reading = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
         self._committing: list[Batch] = []
@@ -134,7 +147,7 @@ class Outbox:
         retry_s: float = 1.0,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> Outbox:
-        """Open or create the queue; a corrupt file is set aside.
+        """Open or create the queue; a corrupt file is set aside, and a full disk is waited for with rows in memory.
 
         Args:
             path: SQLite file of its own; its folder must exist.
@@ -278,13 +291,21 @@ class Outbox:
                 self._gone.add(row.id)
             self._changed.notify()
 
-    def wake(self, route: str, waker: Callable[[], None] | None) -> None:
-        """Have `waker` called, on the writer's thread, after each commit that added rows to a route; None ends it."""
+    def wake(self, route: str, waker: Callable[[], None] | None, rewind: Callable[[], None] = lambda: None) -> None:
+        """Have a route's publisher called, on the writer's thread; both must return at once.
+
+        Args:
+            route: which.
+            waker: after each commit that added rows to it; None ends both.
+            rewind: when rows may have appeared below ids that were peeked before.
+        """
         with self._changed:
             if waker is None:
                 self._wakers.pop(route, None)
+                self._rewinders.pop(route, None)
             else:
                 self._wakers[route] = waker
+                self._rewinders[route] = rewind
 
     def stats(self) -> OutboxStats:
         """Counters of this moment, from memory."""
@@ -303,10 +324,29 @@ class Outbox:
         def tell(path: Path, reason: str) -> None:
             self._tell(SetAside(str(path), reason))
 
-        self._file: OutboxFile = open_file(self._path, self._limits, self._clock_ms(), tell, next_id)
-        self._next_id = max(self._next_id, self._file.next_id)
-        self._visible = self._file.next_id - 1
-        self._reader = Reader(self._path)
+        self._file: OutboxFile | NoFile
+        self._reader: Reader | NoFile
+        try:
+            self._file = open_file(self._path, self._limits, self._clock_ms(), tell, next_id)
+            self._reader = Reader(self._path)
+        except DeliveryError as error:
+            full = no_room(error.__cause__)
+            if full is None:
+                raise
+            # Ids count up from the time: whatever the file holds was put earlier and has come less far.
+            self._file = self._reader = NoFile(full, max(next_id, self._clock_ms() * _IDS_PER_MS))
+        with self._changed:
+            self._next_id = max(self._next_id, self._file.next_id)
+            self._visible = self._file.next_id - 1
+
+    def _open_at_last(self) -> None:
+        """Try again to open a file for which there was no room; its rows are older than all that were seen since."""
+        with self._reading:
+            self._open(self._next_id)
+        with self._changed:
+            rewinders = [] if isinstance(self._file, NoFile) else list(self._rewinders.values())
+        for rewind in rewinders:
+            rewind()
 
     def _tell(self, *events: Event) -> None:
         if events:
@@ -369,6 +409,8 @@ class Outbox:
             started = time.monotonic()
             if suspect is not None:
                 self._replace_file(suspect)
+            elif isinstance(self._file, NoFile):
+                self._open_at_last()
             self._commit(batches, removals, refusals, returned, [row.id for row in claimed])
             if closing:
                 self._end()

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS retry (id INTEGER PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS losses (
     meter INTEGER PRIMARY KEY, rows INTEGER NOT NULL, since INTEGER NOT NULL, at INTEGER NOT NULL);
 """
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -334,6 +335,58 @@ class Reader:
         """When the oldest row of a route was put, Unix milliseconds, or None."""
         found = self._db.execute("SELECT at FROM outbox WHERE route = ? ORDER BY id LIMIT 1", (route,)).fetchone()
         return None if found is None else int(found[0])
+
+
+class NoFile:
+    """Stands for a file for which there was no room when it was to be opened: holds nothing, takes nothing.
+
+    Args:
+        error: why.
+        next_id: lowest id to give out, above all that the file may hold.
+    """
+
+    def __init__(self, error: sqlite3.Error, next_id: int) -> None:
+        self._error = error
+        self.next_id = next_id
+        self.rows = self.octets = self.quarantined = 0
+        self.losses: dict[MeterId, Loss] = {}
+
+    def write(self, *_: object) -> list[Dropped]:
+        """Refuse."""
+        raise self._error
+
+    def changed_by_others(self) -> bool:
+        """No."""
+        return False
+
+    def recount(self) -> None:
+        """Nothing is there."""
+
+    def claimed(self, limit: int) -> list[Row]:
+        """None."""
+        return []
+
+    def peek(self, route: str, after: int, limit: int, last: int) -> list[Row]:
+        """None."""
+        return []
+
+    def waiting(self, route: str, at_most: int) -> int:
+        """None."""
+        return 0
+
+    def oldest(self, route: str) -> int | None:
+        """None."""
+        return None
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def no_room(error: BaseException | None) -> sqlite3.Error | None:
+    """The error, where it says that the disk is full or does not write just now."""
+    if isinstance(error, sqlite3.Error) and (getattr(error, "sqlite_errorcode", 0) & 0xFF) in _NO_ROOM:
+        return error
+    return None
 
 
 def open_file(

@@ -130,7 +130,9 @@ class Publisher:
             hear = None if self._ear is None else self._ear.hear
             line = Line(route, self._outbox, self._limits, self._tell, self._rng, hear)
             self._lines[route.name] = _Driven(line, route)
-            self._outbox.wake(route.name, lambda: self._wake(route.name))
+            self._outbox.wake(
+                route.name, lambda: self._wake(route.name), lambda: self._do(lambda: self._rewind(route.name))
+            )
             self._wake(route.name)
         elif driven.route is not route:
             self._do(lambda: self._reroute(driven, route))
@@ -213,6 +215,12 @@ class Publisher:
         driven.line.reroute(route)
         driven.route = route
         self._touched.setdefault(route.name, False)
+
+    def _rewind(self, name: str) -> None:
+        driven = self._lines.get(name)
+        if driven is not None:
+            driven.line.rewind()
+            self._touched.setdefault(name, False)
 
     def _leave(self, driven: _Driven) -> None:
         self._unwatch(driven)

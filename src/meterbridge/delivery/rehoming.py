@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+from meterbridge.delivery.outbox_file import no_room
 from meterbridge.errors import DeliveryError
 from meterbridge.model import MeterId
 
@@ -43,7 +44,8 @@ def rehome(path: Path, wanted: Mapping[MeterId, str]) -> dict[str, int]:
                     elif target != route:
                         db.execute("UPDATE outbox SET route = ? WHERE route = ? AND meter = ?", (target, route, meter))
     except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
+        if "no such table" in str(error) or no_room(error) is not None:
+            # Without room on the disk they wait for the next start.
             return {}
         raise DeliveryError(f"The outbox {path} cannot be written: {error}.") from error
     except sqlite3.DatabaseError:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from meterbridge.delivery import Dropped, Event, Limits, Outbox, SetAside, StorageFailed, StorageRecovered, Ticket
+from meterbridge.delivery.outbox_file import OutboxFile, open_file
 from meterbridge.errors import DeliveryError
 from meterbridge.model import MeterId
 
@@ -79,6 +80,7 @@ async def test_what_sqlite_cannot_hold_is_refused_where_it_is_put(tmp_path: Path
 async def test_a_locked_file_is_reported_once_and_recovers_with_everything_in_order(tmp_path: Path) -> None:
     events: list[Event] = []
     outbox = await Outbox.open(tmp_path / "o.db", listener=events.append, interval_s=0.01, retry_s=0.01)
+    assert isinstance(outbox._file, OutboxFile)
     outbox._file._db.execute("PRAGMA busy_timeout=0")
     other = sqlite3.connect(tmp_path / "o.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -100,6 +102,7 @@ async def test_a_file_that_may_not_grow_keeps_a_bounded_memory_and_counts_what_i
     events: list[Event] = []
     limits = Limits(memory_rows=100)
     outbox = await Outbox.open(tmp_path / "o.db", limits, events.append, interval_s=0.01, retry_s=0.01)
+    assert isinstance(outbox._file, OutboxFile)
     # SQLITE_FULL, just as a full disk gives it.
     outbox._file._db.execute("PRAGMA max_page_count=1")
     big = b"x" * 8000
@@ -124,6 +127,7 @@ async def test_a_file_damaged_while_in_use_is_replaced_and_what_memory_holds_is_
     for ts in range(300):
         outbox.put(METER, "r", "m7", ts, b"x" * 500)
     await outbox.flush()
+    assert isinstance(outbox._file, OutboxFile)
     outbox._file._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     size = path.stat().st_size
     with path.open("r+b") as file:
@@ -134,4 +138,39 @@ async def test_a_file_damaged_while_in_use_is_replaced_and_what_memory_holds_is_
     assert peek(outbox) == [1000]
     names = [Path(event.path).name for event in events if isinstance(event, SetAside)]
     assert all(name.startswith("o.db.corrupt-") for name in names)
+    await outbox.close()
+
+
+async def test_a_disk_that_is_full_at_the_start_is_waited_for_and_older_rows_come_after_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "o.db"
+    outbox = await Outbox.open(path, interval_s=0.01)
+    for ts in range(5):
+        await outbox.put(METER, "r", "m7", ts, b"{}")
+    await outbox.close()
+    full = True
+
+    def no_room(*arguments: object) -> OutboxFile:
+        if full:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise DeliveryError("cannot be opened") from error
+        return open_file(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("meterbridge.delivery.outbox.open_file", no_room)
+    events: list[Event] = []
+    rewound: list[bool] = []
+    outbox = await Outbox.open(path, listener=events.append, interval_s=0.01, retry_s=0.01)
+    outbox.wake("r", lambda: None, lambda: rewound.append(True))
+    for ts in range(5, 8):
+        outbox.put(METER, "r", "m7", ts, b"{}")
+    await until(lambda: events)
+    assert isinstance(events[0], StorageFailed)
+    assert peek(outbox) == [5, 6, 7], "published from memory"
+    full = False
+    await asyncio.wait_for(outbox.flush(), 10)
+    assert peek(outbox) == list(range(8))
+    assert rewound == [True]
+    assert (outbox.stats().rows, outbox.stats().failing, outbox.stats().losses) == (8, False, {})
     await outbox.close()
