@@ -37,6 +37,27 @@ class DeliveryError(MeterbridgeError):
     """The outbox or the MQTT side cannot be used."""
 
 
+class ThingsBoardError(MeterbridgeError):
+    """ThingsBoard's REST API cannot be used, or does not do what is asked; the message says which and why."""
+
+
+class ThingsBoardUnreachable(ThingsBoardError):
+    """No answer came: the server is down, elsewhere, or its certificate is not trusted."""
+
+
+class ThingsBoardRefused(ThingsBoardError):
+    """The server said no, or what it has contradicts what is wanted.
+
+    Args:
+        message: one sentence.
+        status: of HTTP, None where the answer was no error in itself.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class MeterError(MeterbridgeError):
     """Something went wrong between us and one meter; never reaches another meter."""
 

@@ -40,6 +40,8 @@ Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Octets = Annotated[int, Field(ge=65_536, le=1_099_511_627_776)]
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Bound = Annotated[float, Field(ge=0, le=1_000_000_000, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Limit = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
 
 
@@ -210,12 +212,15 @@ class MqttSettings(_Section):
 class DeliverySettings(_Section):
     """How readings reach ThingsBoard. A meter with a tb_token of its own always has its own connection."""
 
-    route: Literal["broker", "gateway"] = Field(
-        default="broker",
-        description="Route of meters without tb_token: through a broker, or ThingsBoard's gateway API.",
+    route: Literal["broker", "gateway"] | None = Field(
+        default=None,
+        description="Route of meters without tb_token: through a broker, or ThingsBoard's gateway API; "
+        "unless given, the gateway API for those that `thingsboard provision` sends there, a broker for the others.",
     )
     gateway_token: SecretStr | None = Field(
-        default=None, description="Access token of the gateway device, for the route gateway."
+        default=None,
+        description="Access token of the gateway device, for the route gateway; "
+        "unless given the one that `thingsboard provision` fetched.",
     )
     device_type: Annotated[str, Field(min_length=1, max_length=255)] = Field(
         default="dlms-meter", description="Device profile that the route gateway announces."
@@ -235,12 +240,6 @@ class DeliverySettings(_Section):
     backlog_alarm_s: Seconds = Field(
         default=900.0, description="Age of the oldest undelivered reading that raises an alarm, in seconds."
     )
-
-    @model_validator(mode="after")
-    def _has_token(self) -> DeliverySettings:
-        if self.route == "gateway" and self.gateway_token is None:
-            raise ValueError('route = "gateway" needs gateway_token')
-        return self
 
 
 class HistorySettings(_Section):
@@ -301,6 +300,42 @@ class RpcSettings(_Section):
     poll_interval_min_s: Annotated[float, Field(ge=0.05, le=86_400, allow_inf_nan=False)] = Field(
         default=1.0, description="Shortest pollInterval that is taken from ThingsBoard, in seconds."
     )
+
+
+class ThingsBoardSettings(_Section):
+    """What `meterbridge thingsboard` makes of a ThingsBoard server; a limit of 0 leaves its alarm rule out."""
+
+    gateway_name: Name = Field(
+        default="Meterbridge", description="Name of the gateway device, to which all meters are related."
+    )
+    dashboard_title: Name = Field(default="Electricity meters", description="Title of the dashboard.")
+    under_voltage_v: Limit = Field(default=207.0, description="Voltage below which an alarm opens, in volts.")
+    over_voltage_v: Limit = Field(default=253.0, description="Voltage above which an alarm opens, in volts.")
+    under_frequency_hz: Limit = Field(default=49.0, description="Frequency below which an alarm opens, in hertz.")
+    over_frequency_hz: Limit = Field(default=51.0, description="Frequency above which an alarm opens, in hertz.")
+    no_data_minutes: Annotated[int, Field(ge=0, le=525_600)] = Field(
+        default=10, description="Time without anything from a meter after which an alarm opens, in minutes."
+    )
+    energy_settle_s: Seconds = Field(
+        default=3_600.0,
+        description="Time after which the alarm energy_backwards takes a counter's new value as right, in seconds.",
+    )
+    request_timeout_s: Seconds = Field(
+        default=30.0, description="Longest wait for an answer of ThingsBoard, in seconds."
+    )
+    seen_timeout_s: Seconds = Field(
+        default=60.0, description="Longest wait for a reading that was sent to appear in ThingsBoard, in seconds."
+    )
+    tls_ca: Path | None = Field(
+        default=None, description="PEM file of authorities that vouch for the server's https certificate."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ThingsBoardSettings:
+        for low, high in (("under_voltage_v", "over_voltage_v"), ("under_frequency_hz", "over_frequency_hz")):
+            if 0 < getattr(self, high) <= getattr(self, low):
+                raise ValueError(f"{high} must be above {low}")
+        return self
 
 
 class MonitorSettings(_Section):
@@ -417,6 +452,7 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = Field(default_factory=DeliverySettings)
     history: HistorySettings = Field(default_factory=HistorySettings)
     rpc: RpcSettings = Field(default_factory=RpcSettings)
+    thingsboard: ThingsBoardSettings = Field(default_factory=ThingsBoardSettings)
     monitor: MonitorSettings = Field(default_factory=MonitorSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
     log: LogSettings = Field(default_factory=LogSettings)

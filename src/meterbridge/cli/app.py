@@ -50,6 +50,7 @@ _COMMANDS = {
     "token": "token:app",
     "outbox": "outbox:app",
     "self-provision": "self_provision:self_provision",
+    "thingsboard": "thingsboard:app",
     "service": "service_command:app",
 }
 """Where each command stands, `module:name`: a group where that is a Typer."""

@@ -32,13 +32,13 @@ from meterbridge.cli.backend import (
 )
 from meterbridge.cli.meter_command import associated
 from meterbridge.cli.typed_value import moment
-from meterbridge.delivery import Outbox, RouteBook
+from meterbridge.delivery import Outbox, RouteBook, RouteSettings
 from meterbridge.errors import ConfigurationError, DeliveryError
 from meterbridge.meter import CounterKeeper, Coverage, DLMSClient, Interval, ProfileHistory, Timeouts, client_of
 from meterbridge.model import Meter
-from meterbridge.service import outbox_limits, route_settings
+from meterbridge.service import open_vault, outbox_limits, route_settings
 from meterbridge.settings import Settings, load_settings
-from meterbridge.store import CounterRepository, IntervalRepository, MeterRepository
+from meterbridge.store import AccountRepository, CounterRepository, IntervalRepository, MeterRepository
 from meterbridge.thingsboard import telemetry
 
 _LOOK_S = 1.0
@@ -94,12 +94,14 @@ def backfill(
     say_no_service("the meter is asked directly; what it gives waits in the outbox")
 
     async def work(repository: MeterRepository, engine: AsyncEngine) -> _Done:
+        account = await AccountRepository(engine, open_vault(settings.database)).load()
+        routes = route_settings(settings.mqtt, settings.delivery, account)
         found = await repository.get(meter)
         polling = settings.polling.for_meter(found.name)
         timeouts = Timeouts(polling.connect_timeout_s, polling.response_timeout_floor_s)
         async with CounterKeeper(CounterRepository(engine)).running() as counters:
             client = client_of(found, timeouts, counters)
-            return await _backfill(found, client, IntervalRepository(engine), asked, settings, not as_json)
+            return await _backfill(found, client, IntervalRepository(engine), asked, settings, routes, not as_json)
 
     done = in_database(settings.database, work)
     if as_json:
@@ -128,11 +130,17 @@ def _through(service: RunningService, meter: int, asked: Interval, *, shown: boo
 
 
 async def _backfill(
-    meter: Meter, client: DLMSClient, intervals: IntervalRepository, asked: Interval, settings: Settings, shown: bool
+    meter: Meter,
+    client: DLMSClient,
+    intervals: IntervalRepository,
+    asked: Interval,
+    settings: Settings,
+    routes: RouteSettings,
+    shown: bool,
 ) -> _Done:
     if not meter.tb_enabled:
         raise ConfigurationError(f"readings of {meter.name} are not delivered: tb_enabled is off")
-    route = RouteBook(route_settings(settings.mqtt, settings.delivery), lambda _: True).route_for(meter).name
+    route = RouteBook(routes, lambda _: True).route_for(meter).name
     history = ProfileHistory(meter.id, client, settings.history.zone)
     known = Coverage((await intervals.load()).get(meter.id, []))
     done = _Done(meter.id, meter.name, _text(asked.start), _text(asked.end))

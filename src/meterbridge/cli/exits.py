@@ -7,6 +7,8 @@ from meterbridge.errors import (
     ConfigurationError,
     MeterbridgeError,
     RemoteProtocolError,
+    ThingsBoardRefused,
+    ThingsBoardUnreachable,
     TransportError,
 )
 
@@ -15,9 +17,9 @@ INCOMPLETE = 1
 """Some of what was asked for could not be had; also any failure that has no code of its own."""
 USAGE = 2
 UNREACHABLE = 3
-"""The meter cannot be reached, stays silent, or talks nonsense."""
+"""The meter or ThingsBoard cannot be reached, stays silent, or talks nonsense."""
 REFUSED = 4
-"""The meter refused the association."""
+"""The meter refused the association, or ThingsBoard the request."""
 UNKNOWN = 3
 """`qos` could not find out, as monitoring systems expect it."""
 QUALITY = {"ok": 0, "warning": 1, "critical": 2}
@@ -29,8 +31,8 @@ def exit_code(error: MeterbridgeError) -> int:
     """Return the code for an error that ended a command."""
     if isinstance(error, ConfigurationError):
         return USAGE
-    if isinstance(error, (TransportError, RemoteProtocolError)):
+    if isinstance(error, (TransportError, RemoteProtocolError, ThingsBoardUnreachable)):
         return UNREACHABLE
-    if isinstance(error, AssociationRefused):
+    if isinstance(error, (AssociationRefused, ThingsBoardRefused)):
         return REFUSED
     return INCOMPLETE

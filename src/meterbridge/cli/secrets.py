@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from meterbridge.cli.backend import ConfigOption, in_database
 from meterbridge.service import open_vault
 from meterbridge.settings import load_settings
-from meterbridge.store import MeterRepository, rotate
+from meterbridge.store import AccountRepository, MeterRepository, rotate
 
 app = typer.Typer(
     name="secrets", add_completion=False, help="The keys that encrypt passwords and tokens.", no_args_is_help=True
@@ -27,6 +27,6 @@ def rotate_(config: ConfigOption = None) -> None:
 
     async def work(_: MeterRepository, engine: AsyncEngine) -> int:
         vault = open_vault(database)
-        return await rotate(vault, MeterRepository(engine, vault))
+        return await rotate(vault, MeterRepository(engine, vault), AccountRepository(engine, vault))
 
     typer.echo(f"{in_database(database, work)} secrets encrypted anew")

@@ -78,7 +78,7 @@ def _provision(
     if shape["has_tb_token"]:
         return "has a token already"
     device = check_device_name(shape["tb_device_name"] or shape["name"])
-    common = route_settings(settings.mqtt, settings.delivery)
+    common = route_settings(settings.mqtt, settings.delivery.model_copy(update={"route": "broker"}), None)
     endpoint = Endpoint(
         host, port, f"{common.client_id_prefix}-provision-{shape['id']}", self_provisioning.USER_NAME,
         version=common.version, tls=common.tls, keepalive_s=common.keepalive_s,

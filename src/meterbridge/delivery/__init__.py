@@ -18,6 +18,7 @@ from meterbridge.delivery.events import (
     SubscriptionRefused,
 )
 from meterbridge.delivery.line import LineLimits
+from meterbridge.delivery.once import publish_once
 from meterbridge.delivery.outbox import Outbox, OutboxStats, Page
 from meterbridge.delivery.outbox_file import Limits, Loss, damaged_files
 from meterbridge.delivery.publisher import Publisher, PublisherStats
@@ -80,5 +81,6 @@ __all__ = [
     "device_route_name",
     "gateway_route_name",
     "inspection",
+    "publish_once",
     "rehome",
 ]

@@ -26,6 +26,7 @@ class RouteSettings:
         tls: None for plain TCP.
         keepalive_s: seconds between pings.
         subscriptions: what each kind of route is to hear.
+        gateway_at: host and port of the server that knows the gateway; None means wherever a meter's readings go.
     """
 
     gateway_token: str | None = field(default=None, repr=False)
@@ -37,6 +38,7 @@ class RouteSettings:
     tls: Tls | None = None
     keepalive_s: int = 60
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
+    gateway_at: tuple[str, int] | None = None
 
 
 class RouteBook:
@@ -51,6 +53,8 @@ class RouteBook:
         self._settings = settings
         self._is_present = is_present
         self._shared: dict[str, Route] = {}
+        # Those of earlier settings too: rows may wait there yet.
+        self._shared_names: set[str] = set()
         self._holders: dict[str, Meter] = {}
         self._keys: dict[MeterId, str] = {}
         self._names: dict[MeterId, str] = {}
@@ -70,6 +74,18 @@ class RouteBook:
         self._names[meter.id] = route.name
         return route
 
+    def use(self, settings: RouteSettings) -> None:
+        """Take over other settings; they hold for a meter from the next time its route is asked for."""
+        if settings != self._settings:
+            self._settings = settings
+            self._shared.clear()
+
+    def gateway_token_for(self, meter: Meter) -> str | None:
+        """The gateway's token where a meter without one of its own takes the gateway route, else None."""
+        settings = self._settings
+        there = settings.gateway_at is None or settings.gateway_at == (meter.tb_host, meter.tb_port)
+        return settings.gateway_token if there else None
+
     def name_of(self, meter: MeterId) -> str:
         """Name of the route that `route_for` gave last."""
         return self._names[meter]
@@ -78,7 +94,7 @@ class RouteBook:
         """Free what a meter held; the name of its own route, where it had one to itself."""
         self._release(meter)
         name = self._names.pop(meter, None)
-        return None if name in self._shared else name
+        return None if name in self._shared_names else name
 
     def _release(self, meter: MeterId) -> None:
         token = self._keys.pop(meter, None)
@@ -90,7 +106,8 @@ class RouteBook:
         heard = settings.subscriptions
         endpoint = self._endpoint(meter.tb_host, meter.tb_port, f"{meter.tb_host}-{meter.tb_port}", heard.broker)
         route: Route
-        if settings.gateway_token is None:
+        token = self.gateway_token_for(meter)
+        if token is None:
             route = BrokerRoute(endpoint)
         else:
             gateway = self._endpoint(
@@ -98,9 +115,10 @@ class RouteBook:
                 meter.tb_port,
                 f"gateway-{meter.tb_host}-{meter.tb_port}",
                 heard.gateway,
-                settings.gateway_token,
+                token,
             )
             route = GatewayRoute(gateway, settings.device_type)
+        self._shared_names.add(route.name)
         return self._shared.setdefault(route.name, route)
 
     def _own_route(self, meter: Meter, token: str) -> Route:

@@ -3,6 +3,7 @@
 from meterbridge.fleet.alarms import AlarmDesk, OpenAlarm
 from meterbridge.fleet.bridge import MeterTest, MultiMeterBridge, ReloadResult, RunState, WorkerStatus, same_meter
 from meterbridge.fleet.commands import Body, Command, CommandDesk, CommandLimits
+from meterbridge.fleet.energy import EnergyWatch
 from meterbridge.fleet.gate import ConnectionGate, TokenBucket
 from meterbridge.fleet.histogram import Histogram
 from meterbridge.fleet.history import HistoryKeeper, HistoryLimits
@@ -32,6 +33,7 @@ __all__ = [
     "CommandLimits",
     "ConnectionGate",
     "DeliveryTally",
+    "EnergyWatch",
     "FleetMonitor",
     "Histogram",
     "HistoryKeeper",

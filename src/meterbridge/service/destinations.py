@@ -20,21 +20,33 @@ _log = structlog.get_logger(__name__)
 class Destinations:
     """Routes of the meters that deliver; the publisher has those that are in use.
 
-    Args:
-        settings: whom to connect to.
-
     `listener` is told of each meter that begins to deliver.
     """
 
-    def __init__(self, settings: RouteSettings) -> None:
-        self._settings = settings
+    def __init__(self) -> None:
+        self._settings = RouteSettings()
         self._present: set[MeterId] = set()
-        self._book = RouteBook(settings, self._present.__contains__)
+        self._known: dict[MeterId, Meter] = {}
+        self._book = RouteBook(self._settings, self._present.__contains__)
         # By route and device name, and back.
         self._owners: dict[tuple[str, str], MeterId] = {}
         self._addresses: dict[MeterId, tuple[str, str]] = {}
         self.publisher: Publisher | None = None
         self.listener: Callable[[MeterId], None] = lambda meter: None
+
+    def use(self, settings: RouteSettings) -> None:
+        """Take over whom to connect to; each meter follows when it is added anew, see `identity`."""
+        self._settings = settings
+        self._book.use(settings)
+
+    def identity(self, meter: Meter) -> object:
+        """What a meter's route is made from, besides the meter."""
+        return self._book.gateway_token_for(meter) if meter.tb_token is None else None
+
+    def delivering(self, meter: MeterId) -> Meter | None:
+        """A meter that delivers, None for another."""
+        known = self._known.get(meter)
+        return known if known is not None and known.tb_enabled and meter in self._present else None
 
     def name_of(self, meter: MeterId) -> str:
         """Name of a meter's route."""
@@ -54,6 +66,7 @@ class Destinations:
 
     def add(self, meter: Meter) -> None:
         """Have the publisher serve a meter's route, if it delivers at all."""
+        self._known[meter.id] = meter
         if meter.tb_enabled and self.publisher is not None:
             route = self._book.route_for(meter)
             self.publisher.add(route)
@@ -75,6 +88,7 @@ class Destinations:
             meter: which.
             told_device: the device name ThingsBoard knows it by, None where nothing was told.
         """
+        self._known.pop(meter, None)
         if meter not in self._present or self.publisher is None:
             return
         self._present.discard(meter)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from meterbridge.delivery import BrokerRoute, RouteBook
+from meterbridge.delivery import BrokerRoute, RouteBook, RouteSettings
 from meterbridge.errors import ConfigurationError
 from meterbridge.fleet import Verdict, choose_pinger
 from meterbridge.model import Meter, MeterId
@@ -26,10 +26,10 @@ from meterbridge.operations import (
     probe,
     quality_of,
 )
-from meterbridge.service.limits import route_settings
+from meterbridge.service.limits import open_vault, route_settings
 from meterbridge.service.service import Service
-from meterbridge.settings import DeliverySettings, MqttSettings, Settings
-from meterbridge.store import MeterRepository
+from meterbridge.settings import Settings
+from meterbridge.store import AccountRepository, MeterRepository
 
 _PROBE_TIMEOUT = 3.0
 _PINGS_AT_ONCE = 200
@@ -54,10 +54,12 @@ class Inspector:
 
         Raises:
             StoreError: the database cannot be read.
+            ConfigurationError: nobody knows the gateway's token, or it cannot be decrypted.
         """
         settings = self._settings
         meters = [meter for meter in (await repository.load_meters()).meters if meter.status != "inactive"]
-        targets = probe_targets(meters, settings.mqtt, settings.delivery)
+        account = await AccountRepository(engine, open_vault(settings.database)).load()
+        targets = probe_targets(meters, route_settings(settings.mqtt, settings.delivery, account))
         if self._live is None:
             probes, reachable = await asyncio.gather(probe(targets, _PROBE_TIMEOUT), self._ping(meters))
         else:
@@ -95,12 +97,12 @@ class Inspector:
         return dict(zip([meter.id for meter in meters], found, strict=True))
 
 
-def probe_targets(meters: Iterable[Meter], mqtt: MqttSettings, delivery: DeliverySettings) -> list[Target]:
+def probe_targets(meters: Iterable[Meter], routes: RouteSettings) -> list[Target]:
     """List the servers that readings go to, each once.
 
     ThingsBoard is asked without a token: a second client with the same one would throw the first out.
     """
-    book = RouteBook(route_settings(mqtt, delivery), lambda _: True)
+    book = RouteBook(routes, lambda _: True)
     found: dict[tuple[str, str, int], Target] = {}
     for meter in meters:
         if not meter.tb_enabled:

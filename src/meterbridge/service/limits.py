@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from meterbridge.delivery import Limits, LineLimits, RouteSettings, Subscriptions, Tls
+from meterbridge.errors import ConfigurationError
 from meterbridge.fleet import HistoryLimits
 from meterbridge.meter import BackoffSettings, BreakerSettings, PollerSettings
 from meterbridge.settings import (
@@ -16,7 +17,7 @@ from meterbridge.settings import (
     PollingSettings,
     RpcSettings,
 )
-from meterbridge.store import Vault, key_source
+from meterbridge.store import Account, Vault, key_source
 from meterbridge.thingsboard.rpc import BROKER_TOPICS, DEVICE_TOPICS, GATEWAY_TOPICS
 
 
@@ -25,12 +26,34 @@ def open_vault(database: DatabaseSettings) -> Vault:
     return Vault(key_source(database.key_file, os.environ))
 
 
-def route_settings(mqtt: MqttSettings, delivery: DeliverySettings, rpc: RpcSettings | None = None) -> RouteSettings:
-    """Whom the routes connect to, as whom, and what they are to hear there: nothing without `rpc`."""
+def route_settings(
+    mqtt: MqttSettings, delivery: DeliverySettings, account: Account | None, rpc: RpcSettings | None = None
+) -> RouteSettings:
+    """Whom the routes connect to, as whom, and what they are to hear there.
+
+    Args:
+        mqtt: settings.
+        delivery: settings.
+        account: at ThingsBoard, for what the settings leave open; None without one.
+        rpc: settings; None hears nothing.
+
+    Raises:
+        ConfigurationError: the route is the gateway's and nobody knows its token.
+    """
     heard = Subscriptions(GATEWAY_TOPICS, DEVICE_TOPICS, BROKER_TOPICS)
-    token = delivery.gateway_token if delivery.route == "gateway" else None
+    token, at = None, None
+    provisioned = account.gateway_token if account is not None else None
+    if delivery.route == "gateway":
+        token = delivery.gateway_token.get_secret_value() if delivery.gateway_token is not None else provisioned
+        if token is None:
+            raise ConfigurationError(
+                'route = "gateway" needs gateway_token, or one that `meterbridge thingsboard provision` fetched'
+            )
+    elif delivery.route is None and account is not None:
+        # Only there: to a broker the gateway's messages would be lost on nobody.
+        token, at = provisioned, (account.mqtt_host, account.mqtt_port)
     return RouteSettings(
-        token.get_secret_value() if token is not None else None,
+        token,
         delivery.device_type,
         mqtt.client_id_prefix,
         mqtt.username,
@@ -39,6 +62,7 @@ def route_settings(mqtt: MqttSettings, delivery: DeliverySettings, rpc: RpcSetti
         Tls(mqtt.tls_ca, mqtt.tls_cert, mqtt.tls_key) if mqtt.tls_ca is not None else None,
         mqtt.keepalive_s,
         heard if rpc is not None and rpc.enabled else Subscriptions(),
+        at,
     )
 
 

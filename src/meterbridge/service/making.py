@@ -82,7 +82,8 @@ class WorkerMaker:
 
     def identity(self, meter: Meter) -> object:
         """What a worker is made from: one whose identity stays the same is not made anew."""
-        return same_meter(meter), self.polling_of(meter).model_copy(update={"meters": {}})
+        polling = self.polling_of(meter).model_copy(update={"meters": {}})
+        return same_meter(meter), polling, self._destinations.identity(meter)
 
     def backoff(self) -> Backoff:
         """Delays before a crashed worker is made anew."""

@@ -12,7 +12,7 @@ from meterbridge.meter import Polled
 from meterbridge.model import Meter, MeterId, Reading
 from meterbridge.service.counters import ServiceCounters
 from meterbridge.service.destinations import Destinations
-from meterbridge.thingsboard import attributes, telemetry
+from meterbridge.thingsboard import alarm_attributes, attributes, telemetry
 
 
 class Outgoing:
@@ -28,6 +28,8 @@ class Outgoing:
         self._counters = counters
         # What was last told of each meter as attributes.
         self._described: dict[MeterId, tuple[Meter, str | None]] = {}
+        # Severity and message of each open alarm by type.
+        self.open_alarms: dict[MeterId, dict[str, tuple[str, str]]] = {}
         self.tally = DeliveryTally()
         self.outbox: Outbox | None = None
 
@@ -37,10 +39,13 @@ class Outgoing:
             return False
         reading = outcome.reading
         route, device = self._destinations.name_of(meter.id), meter.device_name
-        if outcome.connected or self._described.get(meter.id) != (meter, firmware_version):
+        known = self._described.get(meter.id) == (meter, firmware_version)
+        if outcome.connected or not known:
             self._described[meter.id] = (meter, firmware_version)
             described = attributes(meter, firmware_version or None, reading.ts)
             self.outbox.put(meter.id, route, device, reading.ts, described, Kind.ATTRIBUTES)
+            if not known:
+                self.alarms(meter.id, reading.ts)
         payload = telemetry(reading)
         if payload is None:
             return False
@@ -55,6 +60,14 @@ class Outgoing:
             return
         route, now = self._destinations.name_of(meter.id), round(time.time() * 1000)
         self.outbox.put(meter.id, route, meter.device_name, now, payload, Kind.ATTRIBUTES)
+
+    def alarms(self, meter: MeterId, at: int) -> None:
+        """Put a meter's open alarms into the outbox, as attributes of its device; nothing where it does not deliver."""
+        known = self._destinations.delivering(meter)
+        if self.outbox is None or known is None:
+            return
+        told = alarm_attributes(self.open_alarms.get(meter, {}))
+        self.outbox.put(meter, self._destinations.name_of(meter), known.device_name, at, told, Kind.ATTRIBUTES)
 
     def history(self, meter: Meter, readings: Sequence[Reading]) -> list[Ticket]:
         """Put what a meter kept into the outbox; return the tickets of the commits it is part of."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import structlog
 
-from meterbridge.fleet import AlarmDesk, HistoryKeeper
+from meterbridge.fleet import AlarmDesk, EnergyWatch, HistoryKeeper
 from meterbridge.meter import Failed, Polled, Recovered, Tripped, Trouble
 from meterbridge.model import Meter, MeterId, Reading
 from meterbridge.service.counters import ServiceCounters
@@ -68,6 +68,7 @@ class FleetReports:
         recorder: takes who was seen and who failed.
         announcements: whom to tell.
         counters: of the service.
+        energy: watches counters.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class FleetReports:
         recorder: Recorder,
         announcements: Announcements,
         counters: ServiceCounters,
+        energy: EnergyWatch,
     ) -> None:
         self._outgoing = outgoing
         self._history = history
@@ -85,6 +87,7 @@ class FleetReports:
         self._recorder = recorder
         self._announcements = announcements
         self._counters = counters
+        self._energy = energy
         self.latest: dict[MeterId, Reading] = {}
 
     def polled(self, meter: Meter, outcome: Polled, firmware_version: str | None) -> None:
@@ -94,6 +97,7 @@ class FleetReports:
         self._recorder.seen(meter.id)
         reading = outcome.reading
         self.latest[meter.id] = reading
+        self._energy.read(reading)
         if self._announcements:
             values = {name: quantity.value for name, quantity in reading.values.items()}
             self._announcements.tell("reading", {"meter": meter.id, "ts": reading.ts, "values": values})
@@ -122,4 +126,5 @@ class FleetReports:
     def leave(self, meter: MeterId) -> None:
         """A meter is no longer polled; its rows stay in the outbox."""
         self.latest.pop(meter, None)
+        self._energy.forget(meter)
         self._outgoing.leave(meter)

@@ -27,6 +27,7 @@ from meterbridge.errors import ConfigurationError, MeterNotFound, StoreError
 from meterbridge.fleet import (
     AlarmDesk,
     CommandLimits,
+    EnergyWatch,
     FleetMonitor,
     Histogram,
     HistoryKeeper,
@@ -49,12 +50,15 @@ from meterbridge.service.hearing import Hearing
 from meterbridge.service.limits import history_limits, line_limits, open_vault, outbox_limits, route_settings
 from meterbridge.service.machine import allow_files, make_folder, process_use
 from meterbridge.service.making import WorkerMaker
+from meterbridge.service.mirror import AlarmMirror
 from meterbridge.service.outgoing import Outgoing
 from meterbridge.service.recorder import Recorder
 from meterbridge.service.reports import Announcements, FleetReports, Listener
 from meterbridge.service.shared import SharedSettings
 from meterbridge.settings import Settings
 from meterbridge.store import (
+    AccountRepository,
+    AlarmChange,
     AlarmRepository,
     AuditRepository,
     CounterRepository,
@@ -93,19 +97,21 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._lateness = Histogram()
         self._announcements = Announcements()
-        self.desk = AlarmDesk(time.time, self._announcements.alarm_changed)
+        self.desk = AlarmDesk(time.time, self._alarm_changed)
         self._delivery_alarms = DeliveryAlarms(
             self.desk, settings.delivery.route_down_after_s, settings.delivery.backlog_alarm_s
         )
         self.counters = ServiceCounters()
-        self._destinations = Destinations(route_settings(settings.mqtt, settings.delivery, settings.rpc))
+        self._destinations = Destinations()
         self._outgoing = Outgoing(self._destinations, self.counters)
+        self._mirror = AlarmMirror(self._outgoing)
+        self._energy = EnergyWatch(self.desk, settings.thingsboard.energy_settle_s)
         self.history = HistoryKeeper(
             history_limits(settings.history), self.desk, self._outgoing.history, time.time, time.monotonic
         )
         self._recorder = Recorder(self.desk)
         self._reports = FleetReports(
-            self._outgoing, self.history, self.desk, self._recorder, self._announcements, self.counters
+            self._outgoing, self.history, self.desk, self._recorder, self._announcements, self.counters, self._energy
         )
         self._overrides: dict[MeterId, Overrides] = {}
         self._maker: WorkerMaker | None = None
@@ -194,10 +200,13 @@ class Service:
         allow_files(settings.polling.max_connections + 256)
         self._engine = await open_database(settings.database.url)
         self._repository = MeterRepository(self._engine, open_vault(settings.database))
-        await _seal(self._repository)
+        await _seal(self._repository, AccountRepository(self._engine, open_vault(settings.database)))
+        await self._choose_routes()
         self._alarms = AlarmRepository(self._engine)
         self.desk.adopt(await self._alarms.open_alarms())
         earlier = list(self.desk.open)
+        self._mirror.adopt(self.desk.open.items())
+        self._energy.adopt(self.desk.open, round(time.time() * 1000))
         await self._destinations.rehome(self._repository, settings.outbox.path)
         self._outbox = await Outbox.open(
             settings.outbox.path,
@@ -298,6 +307,16 @@ class Service:
         if self._hearing is not None:
             self._hearing.heard(messages)
 
+    async def _choose_routes(self) -> None:
+        """Take over what the settings and, where they leave it open, provisioning say."""
+        account = None
+        try:
+            account = await AccountRepository(self.database, open_vault(self._settings.database)).load()
+        except ConfigurationError as error:
+            _log.error("thingsboard_account_unreadable", reason=str(error))
+        settings = self._settings
+        self._destinations.use(route_settings(settings.mqtt, settings.delivery, account, settings.rpc))
+
     def _run(self, name: str, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work, name=name)
         task.add_done_callback(self._ended)
@@ -327,6 +346,7 @@ class Service:
                 _log.warning("restart_needed", section="polling", key=key)
         self._settings = old.model_copy(update={"polling": settings.polling})
         self._maker.reload(settings.polling)
+        await self._choose_routes()
         result = await self.bridge.reload()
         for meter in result.removed:
             self._reports.leave(meter)
@@ -365,6 +385,10 @@ class Service:
                 _log.error("record_failed", reason="the database does not answer")
             await self._engine.dispose()
         _log.info("service_stopped", **{name: getattr(self.counters, name) for name in ServiceCounters.__slots__})
+
+    def _alarm_changed(self, change: AlarmChange) -> None:
+        self._announcements.alarm_changed(change)
+        self._mirror.changed(change)
 
     def _report(self, report: StatusReport) -> None:
         """Log the report and put its table where people find it."""
@@ -417,10 +441,10 @@ def _started(part: _Part | None) -> _Part:
     return part
 
 
-async def _seal(repository: MeterRepository) -> None:
+async def _seal(*repositories: MeterRepository | AccountRepository) -> None:
     """Encrypt what was typed in by hand or adopted; where there is no key, meters whose secrets are readable go on."""
     try:
-        sealed = await repository.seal()
+        sealed = sum([await repository.seal() for repository in repositories])
     except ConfigurationError as error:
         _log.error("secrets_not_encrypted", reason=str(error))
     else:

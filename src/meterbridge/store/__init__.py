@@ -1,5 +1,6 @@
 """The database: meters, metrics and alarms, on SQLite or PostgreSQL."""
 
+from meterbridge.store.account import Account, AccountRepository, check_account
 from meterbridge.store.alarms import Alarm, AlarmChange, AlarmOutcome, AlarmRepository, Raise, Resolve, Severity
 from meterbridge.store.audit import AuditEntry, AuditRepository
 from meterbridge.store.backup import backup_postgresql, backup_sqlite, restore_sqlite
@@ -15,6 +16,8 @@ from meterbridge.store.tokens import Role, Token, TokenRepository, digest
 
 __all__ = [
     "CREDENTIAL",
+    "Account",
+    "AccountRepository",
     "Alarm",
     "AlarmChange",
     "AlarmOutcome",
@@ -43,6 +46,7 @@ __all__ = [
     "Vault",
     "backup_postgresql",
     "backup_sqlite",
+    "check_account",
     "digest",
     "key_source",
     "open_database",

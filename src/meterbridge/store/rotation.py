@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from meterbridge.errors import StoreError
-from meterbridge.store.repository import MeterRepository
 from meterbridge.store.secrets import Vault
 
 _MOST_PASSES = 10
 
 
-async def rotate(vault: Vault, repository: MeterRepository) -> int:
+class Sealed(Protocol):
+    """What holds secrets."""
+
+    async def seal(self) -> int:
+        """Encrypt with the newest key what is not; return how many secrets that were."""
+
+
+async def rotate(vault: Vault, *repositories: Sealed) -> int:
     """Make a new key, encrypt every secret with it, forget the old ones. Ended half-way it can be done again.
 
     Args:
         vault: whose keys.
-        repository: made with this vault.
+        repositories: all that hold secrets of this vault.
 
     Returns:
         How many secrets were encrypted anew.
@@ -27,7 +35,7 @@ async def rotate(vault: Vault, repository: MeterRepository) -> int:
     total = 0
     # Again until nothing is left: a running service may have written meanwhile with the key it knew.
     for _ in range(_MOST_PASSES):
-        sealed = await repository.seal()
+        sealed = sum([await repository.seal() for repository in repositories])
         total += sealed
         if not sealed:
             vault.end_rotation()

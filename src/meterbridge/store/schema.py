@@ -205,3 +205,16 @@ invocation_counters = sa.Table(
     # Of a pair of title and key, not of a meter: it outlives the meter, or a value would be used again.
     sa.Column("next", sa.BigInteger, nullable=False, comment="first value that nobody has put by"),
 )
+
+thingsboard = sa.Table(
+    "thingsboard",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, comment="1: there is one row at most"),
+    sa.Column("server", sa.String(255), nullable=False, comment="base URL of the REST API"),
+    sa.Column("username", sa.String(255)),
+    sa.Column("password", sa.String(1000), comment="encrypted"),
+    sa.Column("api_key", sa.String(1000), comment="encrypted"),
+    sa.Column("mqtt_host", sa.String(255), nullable=False),
+    sa.Column("mqtt_port", sa.Integer, nullable=False),
+    sa.Column("gateway_token", sa.String(500), comment="encrypted"),
+)

@@ -1,6 +1,16 @@
-"""ThingsBoard's side: its JSON, and its gateway's configuration."""
+"""ThingsBoard's side: its JSON, its gateway's configuration, and what is provisioned over its REST API."""
 
+from meterbridge.thingsboard.alarm_rules import AlarmLimits
+from meterbridge.thingsboard.bridge_alarms import ENERGY_BACKWARDS, alarm_attributes
 from meterbridge.thingsboard.gateway import GatewaySettings, gateway_files
 from meterbridge.thingsboard.payload import attributes, telemetry
 
-__all__ = ["GatewaySettings", "attributes", "gateway_files", "telemetry"]
+__all__ = [
+    "ENERGY_BACKWARDS",
+    "AlarmLimits",
+    "GatewaySettings",
+    "alarm_attributes",
+    "attributes",
+    "gateway_files",
+    "telemetry",
+]
