@@ -19,7 +19,15 @@ from meterbridge.errors import ConfigurationError, StoreError
 from meterbridge.meter import load_model
 from meterbridge.model import Meter, MeterId
 from meterbridge.settings import DatabaseSettings, load_settings
-from meterbridge.store import LoadedMeters, MeterRepository, backup_postgresql, backup_sqlite, restore_sqlite, upgrade
+from meterbridge.store import (
+    LoadedMeters,
+    MeterRepository,
+    backup_postgresql,
+    backup_sqlite,
+    fill,
+    restore_sqlite,
+    upgrade,
+)
 from meterbridge.store.engine import database_url, sqlite_file
 from meterbridge.store.rows import check_meter
 
@@ -89,6 +97,23 @@ def restore(
         raise StoreError("the service is running: stop it first")
     kept = restore_sqlite(file, copy, datetime.now(UTC))
     typer.echo(f"restored; what was there is in {kept}" if kept is not None else "restored")
+
+
+@app.command("fill")
+def fill_(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="SQLite file to read, such as data/admin.db.")],
+    config: ConfigOption = None,
+) -> None:
+    """Copy everything of a SQLite file into the database of the settings, PostgreSQL as a rule, which must be empty.
+
+    Ids stay, and so does what is encrypted: the key file goes on being needed. The service must be stopped.
+    """
+    settings = load_settings(config)
+    if running_service(settings) is not None:
+        raise StoreError("the service is running: stop it first")
+    for table, (copied, left) in asyncio.run(fill(settings.database.url, source)).items():
+        rest = f", {left} left out: of no meter, incomplete or twice" if left else ""
+        typer.echo(f"{table}: {copied} rows{rest}")
 
 
 def import_(

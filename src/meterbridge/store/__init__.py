@@ -13,6 +13,7 @@ from meterbridge.store.repository import LoadedMeters, MeterProblem, MeterReposi
 from meterbridge.store.rotation import rotate
 from meterbridge.store.secrets import CREDENTIAL, KeySource, Vault, key_source
 from meterbridge.store.tokens import Role, Token, TokenRepository, digest
+from meterbridge.store.transfer import fill
 
 __all__ = [
     "CREDENTIAL",
@@ -48,6 +49,7 @@ __all__ = [
     "backup_sqlite",
     "check_account",
     "digest",
+    "fill",
     "key_source",
     "open_database",
     "restore_sqlite",

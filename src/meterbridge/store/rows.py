@@ -30,14 +30,14 @@ _EMPTY_IS_NONE = (
 )
 _KEY_DIGITS = (32, 64)
 _LONGEST_PEM = 10_000
-# An old installation's tables allow NULL here and mean this.
-_FOR_NULL: Mapping[str, object] = {
+FOR_NULL: Mapping[str, object] = {
     "tb_host": "127.0.0.1",
     "tb_port": 1884,
     "password": "",
     "tb_enabled": 0,
     "relay_allowed": 0,
 }
+"""What an old installation means by NULL, which its tables allow here."""
 
 COLUMNS = tuple(Meter.__dataclass_fields__)
 """Columns of `meters` that configure a meter; the others record what happened to it."""
@@ -54,7 +54,7 @@ def meter_from_row(row: sa.RowMapping, vault: Vault | None = None) -> Meter:
         ConfigurationError: a column holds what it must not; the sentence names column and value, never a secret.
     """
     values: dict[str, Any] = {column: row[column] for column in COLUMNS}
-    for column, default in _FOR_NULL.items():
+    for column, default in FOR_NULL.items():
         if values[column] is None:
             values[column] = default
     for column in FLAGS:
