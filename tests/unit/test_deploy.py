@@ -124,3 +124,12 @@ def test_the_dashboard_is_one_whose_panels_do_not_overlap() -> None:
         taken |= cells
         for target in panel["targets"]:
             assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_every_command_beside_an_old_one_is_a_command() -> None:
+    table = [line for line in (ROOT / "docs" / "operations.md").read_text().splitlines() if line.startswith("| ")]
+    named = {word for line in table for word in re.findall(r"`meterbridge ([a-z-]+)", line)}
+    assert len(named) > 12
+    assert named <= set(_COMMANDS)
+    for script in ("dlms_reader.py", "meter_control_api.py", "qos_health_check.py", "generate_action_plan.py"):
+        assert any(script in line.split("|")[1] for line in table)
