@@ -163,6 +163,21 @@ async def test_a_meter_is_added_changed_paused_resumed_and_removed(running: Runn
     assert running.service.fleet.workers == {}
 
 
+async def test_the_list_says_of_each_meter_what_it_says_of_one(running: Running) -> None:
+    await added(running)
+    await added(running, name='quo"te ü', port=2, tb_token=TB_TOKEN, status="inactive")
+    async with asyncio.timeout(20):
+        while True:
+            listed = (await running.viewer.get("/api/meters")).json()["meters"]
+            singly = [(await running.viewer.get(f"/api/meters/{meter['id']}")).json() for meter in listed]
+            if listed == singly and listed[0]["error_count"] and listed[0]["troubles"]:
+                break
+            await asyncio.sleep(0.2)
+    assert [meter["status"] for meter in listed] == ["error", "inactive"]
+    await running.operator.patch("/api/meters/2", json={"name": "new"})
+    assert (await running.viewer.get("/api/meters")).json()["meters"][1]["name"] == "new"
+
+
 async def test_an_inactive_meter_is_listed_but_not_polled(running: Running) -> None:
     number = await added(running, status="inactive")
     assert (await running.viewer.get(f"/api/meters/{number}")).json()["run_state"] is None

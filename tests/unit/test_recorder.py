@@ -9,6 +9,7 @@ from meterbridge.errors import StoreError
 from meterbridge.fleet import AlarmDesk
 from meterbridge.model import MeterId
 from meterbridge.service.recorder import DATABASE_FAILING, Recorder
+from meterbridge.service.roster import Roster
 from meterbridge.store import AlarmChange, AlarmRepository, MeterRepository, Raise
 
 ONE, OTHER = MeterId(1), MeterId(2)
@@ -42,7 +43,7 @@ class Database:
 
 async def test_what_is_due_waits_for_the_database_and_one_alarm_says_so() -> None:
     database, desk = Database(), AlarmDesk(lambda: 7.0)
-    recorder = Recorder(desk)
+    recorder = Recorder(desk, Roster())
     meters, alarms = cast("MeterRepository", database), cast("AlarmRepository", database)
     database.away = True
     recorder.seen(ONE)

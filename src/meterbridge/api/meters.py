@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
+from meterbridge.api.listing import Listing
 from meterbridge.api.shapes import MeterChange, MeterPath, counters_shape, meter_shape, reading_shape, test_shape
 from meterbridge.errors import MeterNotFound
 from meterbridge.meter import load_model
@@ -31,18 +32,12 @@ def meter_routes(service: Service, log_file: Path) -> APIRouter:
         log_file: of the structured log.
     """
     routes = APIRouter(prefix="/api/meters", tags=["meters"])
+    listing = Listing(service.roster)
 
     @routes.get("", summary="All meters with their state")
-    async def list_meters() -> JSONResponse:
-        loaded = await service.repository.load_meters()
-        states = await service.repository.states()
+    async def list_meters() -> Response:
         running = {status.meter.id: status for status in service.statuses()}
-        return JSONResponse(
-            {
-                "meters": [meter_shape(m, states.get(m.id), running.get(m.id)) for m in loaded.meters],
-                "problems": [{"id": p.meter, "name": p.name, "problem": p.text} for p in loaded.problems],
-            }
-        )
+        return Response(await listing.write(running), media_type="application/json")
 
     @routes.post("", status_code=201, summary="Add a meter and begin to poll it")
     async def add(change: MeterChange) -> dict[str, Any]:

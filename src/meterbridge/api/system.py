@@ -15,6 +15,7 @@ from meterbridge.api.problem import problem
 from meterbridge.api.shapes import alarm_shape
 from meterbridge.operations import health_of
 from meterbridge.service import Inspector, Service
+from meterbridge.store import SummaryRepository
 
 MinutesQuery = Annotated[int, Query(ge=1, le=10_080, description="how far back")]
 
@@ -35,7 +36,7 @@ def system_routes(service: Service, inspector: Inspector, hub: EventHub) -> APIR
         since = until - minutes * 60_000
         report = health_of(
             (await service.repository.load_meters()).meters,
-            await service.metrics.meter_metrics(since, until),
+            await SummaryRepository(service.database).meters(since, until),
             await service.alarms.open_alarms(),
             since,
             until,

@@ -16,7 +16,7 @@ from meterbridge.cli.backend import ConfigOption, JsonOption, in_database
 from meterbridge.cli.console import console
 from meterbridge.operations import Health, health_of
 from meterbridge.settings import load_settings
-from meterbridge.store import AlarmRepository, MeterRepository, MetricsRepository
+from meterbridge.store import AlarmRepository, MeterRepository, SummaryRepository
 
 
 def health(
@@ -31,7 +31,7 @@ def health(
     async def ask(repository: MeterRepository, engine: AsyncEngine) -> Health:
         return health_of(
             (await repository.load_meters()).meters,
-            await MetricsRepository(engine).meter_metrics(since, until),
+            await SummaryRepository(engine).meters(since, until),
             await AlarmRepository(engine).open_alarms(),
             since,
             until,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from meterbridge.settings import TargetsSettings
-from meterbridge.store import MeterMetrics, NetworkMetrics
+from meterbridge.store import MeterSummary, NetworkSummary
 
 _SETTLED = 3
 
@@ -61,24 +61,23 @@ def most(name: str, value: float | None, unit: str, warning: float, critical: fl
 
 
 def metric_checks(
-    rows: Sequence[MeterMetrics], pings: Sequence[NetworkMetrics], hours: float, targets: TargetsSettings
+    rows: Sequence[MeterSummary], pings: Sequence[NetworkSummary], hours: float, targets: TargetsSettings
 ) -> list[Check]:
     """Hold metrics of one meter, or of many, against the targets.
 
     Args:
-        rows: of the window; rates are judged from the third interval on.
+        rows: of the window, one a meter; rates are judged from the third interval on.
         pings: likewise.
         hours: that one meter's rows span; numbers per hour are per meter.
         targets: wanted values.
     """
-    meters = len({row.meter for row in rows}) or 1
+    meters = len(rows) or 1
     # Right after a start what is under way is missing in the rates.
-    settled = rows if len({row.timestamp for row in rows}) >= _SETTLED else ()
+    settled = [row for row in rows if row.intervals >= _SETTLED]
     sent = sum(row.sent for row in pings)
     lost = 100.0 * (sent - sum(row.received for row in pings)) / sent if sent else None
-    # Old rows may hold nothing.
-    reconnections = sum(row.reconnections or 0 for row in rows) / meters / hours if rows and hours > 0 else None
-    errors = sum(row.hdlc_errors or 0 for row in rows) / meters / hours if rows and hours > 0 else None
+    reconnections = sum(row.reconnections for row in rows) / meters / hours if rows and hours > 0 else None
+    errors = sum(row.hdlc_errors for row in rows) / meters / hours if rows and hours > 0 else None
     per_hour = "an hour and meter"
     return [
         least(

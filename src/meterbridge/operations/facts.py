@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from meterbridge.model import MeterId
-from meterbridge.store import Alarm, Diagnostic, MeterMetrics, NetworkMetrics
+from meterbridge.store import Alarm, MeterSummary, NetworkSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +125,14 @@ class Facts:
 
     Args:
         now: Unix milliseconds.
-        since: beginning of the window that metrics, diagnostics and log lines are of.
+        since: beginning of the window that metrics, events and log lines are of.
         running: whether the service runs.
         started: since when it does, Unix milliseconds; None where it does not, or it is not known.
         meters: every usable one.
         unusable: the others.
         alarms: open ones.
-        metrics: of the window, in order of time; `network` and `diagnostics` likewise.
+        metrics: of the window, by meter; `network` likewise.
+        events: how often what happened between us and each meter.
         reachable: by meter, None where it is not known.
         routes: of delivery.
         outbox: None where there is none yet.
@@ -147,9 +148,9 @@ class Facts:
     meters: tuple[MeterFact, ...] = ()
     unusable: tuple[UnusableFact, ...] = ()
     alarms: tuple[Alarm, ...] = ()
-    metrics: tuple[MeterMetrics, ...] = ()
-    network: tuple[NetworkMetrics, ...] = ()
-    diagnostics: tuple[Diagnostic, ...] = ()
+    metrics: tuple[MeterSummary, ...] = ()
+    network: tuple[NetworkSummary, ...] = ()
+    events: Mapping[MeterId, Mapping[str, int]] = field(default_factory=dict)
     reachable: Mapping[MeterId, bool | None] = field(default_factory=dict)
     routes: tuple[RouteFact, ...] = ()
     outbox: OutboxFact | None = None

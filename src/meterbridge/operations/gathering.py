@@ -15,7 +15,7 @@ from meterbridge.errors import ConfigurationError, DeliveryError
 from meterbridge.model import Meter, MeterId
 from meterbridge.operations.facts import DiskFact, Facts, Live, MeterFact, OutboxFact, Places, RouteFact, UnusableFact
 from meterbridge.operations.log_search import LogFilter, search
-from meterbridge.store import AlarmRepository, MeterRepository, MeterState, MetricsRepository
+from meterbridge.store import AlarmRepository, MeterRepository, MeterState, SummaryRepository
 
 _MOST_LINES = 5_000
 
@@ -39,7 +39,7 @@ async def gather(
     since = now - minutes * 60_000
     loaded = await repository.load_meters()
     states = await repository.states()
-    metrics = MetricsRepository(engine)
+    summaries = SummaryRepository(engine)
     run_states = live.run_states if live is not None else {}
     outbox, routes = await asyncio.to_thread(_waiting, places.outbox) if live is None else (live.outbox, live.routes)
     return Facts(
@@ -50,9 +50,9 @@ async def gather(
         tuple(_meter(meter, states.get(meter.id), run_states.get(meter.id)) for meter in loaded.meters),
         tuple(UnusableFact(bad.meter, bad.name or str(bad.meter), bad.text) for bad in loaded.problems),
         tuple(await AlarmRepository(engine).open_alarms()),
-        tuple(await metrics.meter_metrics(since, now + 1)),
-        tuple(await metrics.network_metrics(since, now + 1)),
-        tuple(await metrics.diagnostics(since, now + 1)),
+        tuple(await summaries.meters(since, now + 1)),
+        tuple(await summaries.network(since, now + 1)),
+        await summaries.events(since, now + 1),
         live.reachable if live is not None else {},
         routes,
         outbox,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from meterbridge.model import Meter, MeterId
 from meterbridge.operations.checks import mean
-from meterbridge.store import Alarm, MeterMetrics
+from meterbridge.store import Alarm, MeterSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +63,23 @@ class Health:
 
 
 def health_of(
-    meters: Iterable[Meter], metrics: Sequence[MeterMetrics], open_alarms: Sequence[Alarm], since: int, until: int
+    meters: Iterable[Meter], summaries: Sequence[MeterSummary], open_alarms: Sequence[Alarm], since: int, until: int
 ) -> Health:
     """Sum up a window.
 
     Args:
         meters: configured; inactive ones are left out.
-        metrics: rows of the window.
+        summaries: of the window.
         open_alarms: open now.
         since: beginning of the window, Unix milliseconds.
         until: its end.
     """
-    rows: dict[MeterId, list[MeterMetrics]] = {}
-    for row in metrics:
-        rows.setdefault(row.meter, []).append(row)
+    rows = {row.meter: row for row in summaries}
     types: dict[MeterId | None, set[str]] = {}
     for alarm in open_alarms:
         types.setdefault(alarm.meter, set()).add(alarm.type)
     lines = tuple(
-        _line(meter, rows.get(meter.id, []), types.get(meter.id, set()))
-        for meter in meters
-        if meter.status != "inactive"
+        _line(meter, rows.get(meter.id), types.get(meter.id, set())) for meter in meters if meter.status != "inactive"
     )
     return Health(
         since,
@@ -98,15 +94,14 @@ def health_of(
     )
 
 
-def _line(meter: Meter, rows: list[MeterMetrics], types: set[str]) -> MeterHealth:
+def _line(meter: Meter, row: MeterSummary | None, types: set[str]) -> MeterHealth:
     return MeterHealth(
         meter.id,
         meter.name,
-        mean([row.success_rate for row in rows]),
-        mean([row.mqtt_rate for row in rows]),
-        mean([row.avg_latency for row in rows]),
-        # An old installation's rows may hold nothing here.
-        sum(row.reconnections or 0 for row in rows),
-        sum(row.hdlc_errors or 0 for row in rows),
+        row.success_rate if row else None,
+        row.mqtt_rate if row else None,
+        row.avg_latency if row else None,
+        row.reconnections if row else 0,
+        row.hdlc_errors if row else 0,
         tuple(sorted(types)),
     )

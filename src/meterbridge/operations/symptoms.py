@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from meterbridge.model import MeterId
 from meterbridge.operations.checks import Level, metric_checks
 from meterbridge.operations.facts import Facts, MeterFact
 from meterbridge.operations.log_search import time_of
 from meterbridge.settings import TargetsSettings
-from meterbridge.store import Alarm, MeterMetrics, NetworkMetrics
+from meterbridge.store import Alarm, MeterSummary
 
 _UNREACHABLE = "network_outage"
 _OWN_LINK = "own_link"
@@ -34,7 +33,6 @@ _READING = (
 )
 """Alarms about reading a meter: together they are one trouble. Any other is a matter of its own."""
 _TOLD_LINES = 2
-_Row = TypeVar("_Row", MeterMetrics, NetworkMetrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +75,7 @@ def symptoms_of(facts: Facts, targets: TargetsSettings) -> list[Symptom]:
     own_link = any(symptom.kind == _OWN_LINK for symptom in found)
     found += subnets
     told = (*_DELIVERY, "delivery_quarantined") if facts.outbox and facts.outbox.quarantined else _DELIVERY
-    diagnostics = _diagnostics(facts)
-    rates = _by_meter(facts.metrics)
+    summaries = {row.meter: row for row in facts.metrics}
     failures: dict[object, list[Mapping[str, object]]] = {}
     for line in facts.lines:
         if line.get("event") == "meter_failed":
@@ -95,8 +92,8 @@ def symptoms_of(facts: Facts, targets: TargetsSettings) -> list[Symptom]:
             found.append(_paused(meter))
         elif trouble or meter.status == "error":
             explained.add(meter.id)
-            events = diagnostics.get(meter.id, Counter())
-            found.append(_meter(facts, meter, trouble, events, failures.get(meter.id, []), rates.get(meter.id, [])))
+            events = Counter(facts.events.get(meter.id, {}))
+            found.append(_meter(facts, meter, trouble, events, failures.get(meter.id, []), summaries.get(meter.id)))
     found += [_unusable(bad.id, bad.name, bad.problem) for bad in facts.unusable]
     found += [
         _alarm(alarm, None) for alarm in by_meter.get(None, []) if alarm.type not in (*told, _OWN_LINK, "outbox_disk")
@@ -108,7 +105,7 @@ def symptoms_of(facts: Facts, targets: TargetsSettings) -> list[Symptom]:
 def _service(facts: Facts) -> Iterator[Symptom]:
     if facts.running:
         return
-    last = max((row.timestamp for row in facts.metrics), default=None)
+    last = max((row.newest for row in facts.metrics), default=None)
     told = [_line(line) for line in facts.lines if line.get("level") in ("error", "critical")][-_TOLD_LINES:]
     waiting = facts.outbox.rows if facts.outbox is not None else 0
     yield Symptom(
@@ -248,19 +245,18 @@ def _meter(
     alarms: list[Alarm],
     events: Counter[str],
     lines: list[Mapping[str, object]],
-    metrics: list[MeterMetrics],
+    summary: MeterSummary | None,
 ) -> Symptom:
     error = str(lines[-1]["reason"]) if lines and "reason" in lines[-1] else meter.last_error or ""
     if meter.status != "error" and not lines:
         # The error of a trouble that is over.
         error = ""
-    rows = [row.success_rate for row in metrics if row.success_rate is not None]
     evidence = [f"{alarm.type} since {moment(alarm.created_at)}: {alarm.message}" for alarm in alarms]
     if events:
         counted = ", ".join(f"{count} × {event}" for event, count in events.most_common(5))
         evidence.append(f"within {_span(facts.now - facts.since)}: {counted}")
-    if rows:
-        evidence.append(f"{sum(rows) / len(rows):.1f} % of its polls gave a reading")
+    if summary is not None and summary.success_rate is not None:
+        evidence.append(f"{summary.success_rate:.1f} % of its polls gave a reading")
     evidence.append(f"last seen {moment(meter.last_seen)}")
     types = {alarm.type for alarm in alarms}
     return Symptom(
@@ -301,31 +297,25 @@ def _alarm(alarm: Alarm, meter: MeterFact | None) -> Symptom:
 
 
 def _metrics(facts: Facts, targets: TargetsSettings, explained: set[MeterId], delivers: bool) -> Iterator[Symptom]:
-    metrics, network = _by_meter(facts.metrics), _by_meter(facts.network)
+    metrics, network = {row.meter: row for row in facts.metrics}, {row.meter: row for row in facts.network}
     hours = (facts.now - facts.since) / 3_600_000
     for meter in facts.active:
         if meter.id in explained:
             continue
-        rows = metrics.get(meter.id, [])
-        for check in metric_checks(rows, network.get(meter.id, []), hours, targets):
+        rows = [metrics[meter.id]] if meter.id in metrics else []
+        pings = [network[meter.id]] if meter.id in network else []
+        for check in metric_checks(rows, pings, hours, targets):
             # Readings that a route keeps waiting are told of with the route.
             if check.level in (Level.OK, Level.UNKNOWN) or (check.name == "mqtt_rate" and not delivers):
                 continue
             yield Symptom(
                 "metric",
                 {**_who(meter), "metric": check.name, "measured": check.measured, "target": check.target},
-                min((row.timestamp for row in rows), default=None),
+                rows[0].oldest if rows else None,
                 (f"{check.name} {check.measured}, wanted {check.target}, within {_span(facts.now - facts.since)}",),
                 meter.id,
                 str(check.level),
             )
-
-
-def _by_meter(rows: Iterable[_Row]) -> dict[MeterId, list[_Row]]:
-    found: dict[MeterId, list[_Row]] = {}
-    for row in rows:
-        found.setdefault(row.meter, []).append(row)
-    return found
 
 
 def _delivers(facts: Facts) -> bool:
@@ -348,13 +338,6 @@ def _log(facts: Facts) -> Iterator[Symptom]:
             (f"{len(lines)} × {event} within {_span(facts.now - facts.since)}", _line(lines[-1])),
             severity=str(lines[-1].get("level")) if lines[-1].get("level") == "critical" else "warning",
         )
-
-
-def _diagnostics(facts: Facts) -> dict[MeterId, Counter[str]]:
-    found: dict[MeterId, Counter[str]] = {}
-    for row in facts.diagnostics:
-        found.setdefault(row.meter, Counter())[row.event] += row.count
-    return found
 
 
 def _worst(alarms: list[Alarm]) -> str:

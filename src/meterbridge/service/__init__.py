@@ -4,11 +4,13 @@ from meterbridge.service.counters import ServiceCounters
 from meterbridge.service.inspector import Inspector, live_of
 from meterbridge.service.limits import open_vault, outbox_limits, route_settings
 from meterbridge.service.reports import Listener
+from meterbridge.service.roster import Roster
 from meterbridge.service.service import Service
 
 __all__ = [
     "Inspector",
     "Listener",
+    "Roster",
     "Service",
     "ServiceCounters",
     "live_of",

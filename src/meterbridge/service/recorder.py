@@ -10,6 +10,7 @@ import structlog
 from meterbridge.errors import StoreError
 from meterbridge.fleet import AlarmDesk
 from meterbridge.model import MeterId
+from meterbridge.service.roster import Roster
 from meterbridge.store import AlarmRepository, MeterRepository, Severity
 
 _log = structlog.get_logger(__name__)
@@ -28,10 +29,12 @@ class Recorder:
 
     Args:
         desk: whose alarms.
+        roster: told what was written.
     """
 
-    def __init__(self, desk: AlarmDesk) -> None:
+    def __init__(self, desk: AlarmDesk, roster: Roster) -> None:
         self._desk = desk
+        self._roster = roster
         self._due = _Due()
 
     def seen(self, meter: MeterId) -> None:
@@ -50,9 +53,12 @@ class Recorder:
         due, self._due = self._due, _Due()
         try:
             if due.seen:
-                await meters.record_seen(due.seen, round(time.time() * 1000))
+                now = round(time.time() * 1000)
+                await meters.record_seen(due.seen, now)
+                self._roster.seen(due.seen, now)
             if due.errors:
                 await meters.record_errors(due.errors)
+                self._roster.failed(due.errors)
             await self._desk.flush(alarms)
         except StoreError as error:
             self._due = _Due(due.seen | self._due.seen, {**due.errors, **self._due.errors})

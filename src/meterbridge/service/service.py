@@ -54,6 +54,7 @@ from meterbridge.service.mirror import AlarmMirror
 from meterbridge.service.outgoing import Outgoing
 from meterbridge.service.recorder import Recorder
 from meterbridge.service.reports import Announcements, FleetReports, Listener
+from meterbridge.service.roster import Roster
 from meterbridge.service.shared import SharedSettings
 from meterbridge.settings import Settings
 from meterbridge.store import (
@@ -109,7 +110,8 @@ class Service:
         self.history = HistoryKeeper(
             history_limits(settings.history), self.desk, self._outgoing.history, time.time, time.monotonic
         )
-        self._recorder = Recorder(self.desk)
+        self.roster = Roster()
+        self._recorder = Recorder(self.desk, self.roster)
         self._reports = FleetReports(
             self._outgoing, self.history, self.desk, self._recorder, self._announcements, self.counters, self._energy
         )
@@ -245,6 +247,7 @@ class Service:
         )
         await self._begin_to_hear(self.bridge, maker, self._engine)
         await self.bridge.start()
+        await self.roster.load(self._repository)
         self.network = NetworkMonitor(
             self._watched,
             self._reading,
@@ -352,6 +355,7 @@ class Service:
             self._reports.leave(meter)
             if self._shared is not None:
                 self._shared.forget(meter)
+        await self.roster.load(self.repository)
         return result
 
     async def stop(self) -> None:

@@ -12,6 +12,7 @@ from meterbridge.store.overrides import OverrideRepository, Overrides
 from meterbridge.store.repository import LoadedMeters, MeterProblem, MeterRepository, MeterState
 from meterbridge.store.rotation import rotate
 from meterbridge.store.secrets import CREDENTIAL, KeySource, Vault, key_source
+from meterbridge.store.summaries import MeterSummary, NetworkSummary, SummaryRepository
 from meterbridge.store.tokens import Role, Token, TokenRepository, digest
 from meterbridge.store.transfer import fill
 
@@ -34,14 +35,17 @@ __all__ = [
     "MeterProblem",
     "MeterRepository",
     "MeterState",
+    "MeterSummary",
     "MetricsRepository",
     "NetworkMetrics",
+    "NetworkSummary",
     "OverrideRepository",
     "Overrides",
     "Raise",
     "Resolve",
     "Role",
     "Severity",
+    "SummaryRepository",
     "Token",
     "TokenRepository",
     "Vault",

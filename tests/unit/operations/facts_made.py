@@ -8,7 +8,7 @@ from typing import Any
 from meterbridge.model import MeterId
 from meterbridge.operations import Facts, OutboxFact, ProbeFact, RouteFact
 from meterbridge.operations.facts import DiskFact, MeterFact
-from meterbridge.store import Alarm, MeterMetrics, NetworkMetrics
+from meterbridge.store import Alarm, MeterSummary, NetworkSummary
 
 NOW = 1_790_000_000_000
 SINCE = NOW - 900_000
@@ -44,13 +44,10 @@ def disconnected(reason: str, route: str = ROUTE) -> dict[str, Any]:
     return {"timestamp": "2026-09-21T14:13:00.000000Z", "level": "warning", "event": "delivery", **told}
 
 
-def intervals(number: int, **values: Any) -> tuple[MeterMetrics, ...]:
-    """Three intervals of one meter; what is counted is counted in the last."""
-    row = {"success_rate": 100.0, "mqtt_rate": 100.0, "avg_latency": 80.0, "reconnections": 0, "hdlc_errors": 0}
-    rates = {**row, **values}
-    quiet = {**rates, "reconnections": 0, "hdlc_errors": 0}
-    ends = (NOW - 121_000, NOW - 61_000, NOW - 1_000)
-    return tuple(MeterMetrics(at, MeterId(number), **(rates if at == ends[-1] else quiet)) for at in ends)
+def summary(number: int, **values: Any) -> MeterSummary:
+    """One meter over the window, on target unless told otherwise."""
+    made = MeterSummary(MeterId(number), SINCE + 60_000, NOW - 1_000, 15, 100.0, 100.0, 80.0, 0, 0)
+    return replace(made, **values)
 
 
 def healthy(meters: int = 3) -> Facts:
@@ -62,8 +59,8 @@ def healthy(meters: int = 3) -> Facts:
         True,
         NOW - 3_600_000,
         tuple(meter(number) for number in numbers),
-        metrics=tuple(row for n in numbers for row in intervals(n)),
-        network=tuple(NetworkMetrics(NOW - 1_000, MeterId(n), 6, 6, 1.0, 2.0, 3.0) for n in numbers),
+        metrics=tuple(summary(n) for n in numbers),
+        network=tuple(NetworkSummary(MeterId(n), 6, 6) for n in numbers),
         reachable={MeterId(n): True for n in numbers},
         routes=(RouteFact(ROUTE, None, True, "", NOW - 200),),
         outbox=OutboxFact(3, 300, 0),

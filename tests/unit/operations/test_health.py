@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from meterbridge.model import Meter, MeterId
 from meterbridge.operations import health_of
-from meterbridge.store import Alarm, MeterMetrics
+from meterbridge.store import Alarm, MeterSummary
 
 ONE, TWO, RESTING = (Meter(MeterId(number), f"m{number}", "192.0.2.1") for number in (1, 2, 3))
 
 
 def test_means_of_what_was_measured_and_sums() -> None:
     rows = [
-        MeterMetrics(1, ONE.id, 100.0, 50.0, 10.0, 1, 2),
-        MeterMetrics(2, ONE.id, 50.0, None, None, 2, 3),
-        MeterMetrics(2, MeterId(99), 0.0, 0.0, 9.0, 9, 9),
+        MeterSummary(ONE.id, 1, 2, 2, 75.0, 50.0, 10.0, 3, 5),
+        MeterSummary(MeterId(99), 2, 2, 1, 0.0, 0.0, 9.0, 9, 9),
     ]
     alarms = [
         Alarm(1, ONE.id, "silence", "critical", "m", 1, None),

@@ -19,7 +19,7 @@ from meterbridge.operations.facts import DiskFact, UnusableFact
 from meterbridge.operations.rules import rules
 from meterbridge.operations.symptoms import symptoms_of
 from meterbridge.settings import TargetsSettings
-from tests.unit.operations.facts_made import NOW, ROUTE, alarm, disconnected, failed, healthy, intervals, meter
+from tests.unit.operations.facts_made import NOW, ROUTE, alarm, disconnected, failed, healthy, meter, summary
 
 TARGETS = TargetsSettings()
 DEVICE = "device:192.0.2.1:1883:1"
@@ -123,7 +123,7 @@ def test_each_fault_has_its_diagnosis_and_no_other(facts: Facts, expected: list[
 
 
 def off_target(**values: Any) -> Facts:
-    return replace(healthy(1), metrics=intervals(1, **values))
+    return replace(healthy(1), metrics=(summary(1, **values),))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_number_off_target_is_told_without_an_alarm(values: dict[str, float], 
 def test_rates_are_not_judged_before_they_have_settled() -> None:
     facts = off_target(success_rate=10.0, mqtt_rate=10.0)
     assert len(plan_of(facts, TARGETS).actions) == 1
-    assert plan_of(replace(facts, metrics=facts.metrics[:2]), TARGETS).actions == ()
+    assert plan_of(replace(facts, metrics=(replace(facts.metrics[0], intervals=2),)), TARGETS).actions == ()
 
 
 def test_many_meters_with_one_trouble_are_one_action() -> None:
