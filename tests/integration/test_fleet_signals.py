@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from meterbridge.dlms.acse import RLRE
+from meterbridge.dlms.hdlc import Control
+from meterbridge.simulator import Faithful, FleetOptions, SimulatedFleet
+from meterbridge.simulator.behaviour import Action, Send
+from meterbridge.store import upgrade
 from tests.acceptance.processes import start, stop
 
+METERS = 300
 INSERT = "INSERT INTO meters (name, ip_address, port, model, tb_port) VALUES (?, '127.0.0.1', ?, 'microstar', ?)"
 
 
@@ -72,3 +79,50 @@ def test_sighup_reloads_and_sigterm_ends_in_time(tmp_path: Path, meter_port: int
     stopped = json.loads(ended.out.splitlines()[-1])
     assert stopped["event"] == "service_stopped"
     assert stopped["readings"] > 0
+
+
+class Ears(Faithful):
+    """Keeps the newest answers of a meter, and swallows them once it is silent."""
+
+    def __init__(self) -> None:
+        self.said: list[bytes] = []
+        self.silent = False
+
+    def deliver(self, octets: bytes, now: float) -> Sequence[Action]:
+        self.said = [*self.said[-1:], octets]
+        return () if self.silent else (Send(octets),)
+
+
+def says_goodbye(said: Sequence[bytes]) -> bool:
+    """Whether the newest answers are RLRE and UA: the client asked for both."""
+    released, disconnected = said
+    return bytes((0xE6, 0xE7, 0x00, RLRE)) in released and disconnected[5] & 0xEF == Control.UA
+
+
+async def test_sigterm_releases_hundreds_of_associations_in_time(tmp_path: Path) -> None:
+    ears = [Ears() for _ in range(METERS)]
+    await upgrade(f"sqlite+aiosqlite:///{tmp_path}/data/admin.db")
+    polling = "[polling]\nconnections_per_s = 1000\nresponse_timeout_floor_s = 3\n"
+    await asyncio.to_thread((tmp_path / "meterbridge.toml").write_text, polling)
+    async with SimulatedFleet(FleetOptions(METERS, port=0), ears) as fleet:
+        with closing(sqlite3.connect(tmp_path / "data" / "admin.db")) as connection, connection:
+            rows = [(f"m{number}", port, 1) for number, port in enumerate(fleet.ports)]
+            connection.executemany(INSERT, rows)
+        # Nobody reads its output meanwhile: it must not fill the pipe.
+        process = start("run", folder=tmp_path, METERBRIDGE_LOG__LEVEL="error")
+        try:
+            async with asyncio.timeout(30):
+                # Associated, and read at least once: the answers to SNRM and AARQ are not the newest any more.
+                while any(len(each.said) < 2 or len(each.said[0]) < 40 for each in ears):
+                    await asyncio.sleep(0.1)
+            for each in ears[:30]:
+                each.silent = True
+        finally:
+            began = time.monotonic()
+            ended = await asyncio.to_thread(stop, process)
+        assert time.monotonic() - began < 10
+        assert ended.code == 0, ended.err
+        assert [number for number, each in enumerate(ears[30:], 30) if not says_goodbye(each.said)] == []
+        async with asyncio.timeout(5):
+            while any(server.connections for server in fleet.servers):
+                await asyncio.sleep(0.05)

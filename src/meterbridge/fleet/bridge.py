@@ -13,7 +13,7 @@ import structlog
 from meterbridge.errors import CommandRefused, ConfigurationError, MeterNotFound
 from meterbridge.fleet.alarms import AlarmDesk
 from meterbridge.fleet.worker import MeterWorker, WorkerCounters
-from meterbridge.meter import Backoff, Failed, Polled, PollOutcome, Trouble
+from meterbridge.meter import Backoff, Failed, Polled, PollerState, PollOutcome, Trouble
 from meterbridge.model import Meter, MeterId, Quantity
 from meterbridge.store import LoadedMeters, Severity
 
@@ -23,8 +23,10 @@ WORKER_CRASH = "worker_crash"
 WORKER_HANG = "worker_hang"
 # A restarted worker that lasts as long is taken to be healthy again.
 _HEALTHY_AFTER = 60.0
-# How long a broken-off poll may take to say goodbye to its meter.
+# How long a worker may take to end its poll and say goodbye to its meter.
 _FAREWELL = 5.0
+# Part of such a time before a poll is broken off.
+_PATIENT_PART = 0.8
 
 
 class MeterSource(Protocol):
@@ -214,8 +216,7 @@ class MultiMeterBridge:
         """Stop all workers, their associations released, within `deadline` seconds."""
         # A restart or reload under way must not start what is being stopped.
         self._stopping = True
-        tasks = [slot.task for slot in self._slots.values() if slot.task is not None]
-        await _end(tasks, deadline)
+        await _end(self._slots.values(), deadline)
         self._slots.clear()
 
     async def reload(self) -> ReloadResult:
@@ -404,7 +405,7 @@ class MultiMeterBridge:
                 slot.meter.id, WORKER_HANG, Severity.CRITICAL, f"a poll did not end for {hung:.0f} s; worker restarted"
             )
             slot.crashes += 1
-            await self._halt(slot)
+            await self._halt(slot, hung=True)
             self._renew(slot)
 
     def _run(self, slot: _Slot) -> None:
@@ -421,9 +422,9 @@ class MultiMeterBridge:
         slot.worker = fresh
         self._run(slot)
 
-    async def _halt(self, slot: _Slot) -> None:
+    async def _halt(self, slot: _Slot, *, hung: bool = False) -> None:
         if slot.task is not None:
-            await _end([slot.task], _FAREWELL)
+            await _end([slot], _FAREWELL, hung=hung)
             slot.task = None
             # One that was stopped before its first step has told nobody.
             slot.worker.abandon_tests()
@@ -440,6 +441,8 @@ class MultiMeterBridge:
                 _log.exception("worker_crashed", meter=slot.meter.id, name=slot.meter.name)
                 why = f"{type(error).__name__}: {error}"
             else:
+                if slot.worker.finishing:
+                    return
                 why = "it ended"
             slot.crashes += 1
             slot.state = RunState.RESTARTING
@@ -459,17 +462,30 @@ class MultiMeterBridge:
                 slot.state = RunState.RUNNING
 
 
-async def _end(tasks: list[asyncio.Task[None]], deadline: float) -> None:
-    """Cancel tasks and wait for them; what has not said its goodbyes by the deadline is cut off."""
-    if not tasks:
+async def _end(slots: Iterable[_Slot], deadline: float, *, hung: bool = False) -> None:
+    """Let polls under way end, unless they hang, and associations be released; what has not in time is cut off."""
+    patient: list[asyncio.Task[None]] = []
+    hasty: list[asyncio.Task[None]] = []
+    for slot in slots:
+        if slot.task is not None:
+            slot.worker.finish()
+            # An associated meter is about to answer; nobody waits for one that is being connected or restarted.
+            answers = not hung and slot.is_running() and slot.worker.poller.state is PollerState.READY
+            (patient if answers else hasty).append(slot.task)
+    for task in hasty:
+        task.cancel()
+    if patient:
+        _, late = await asyncio.wait(patient, timeout=deadline * _PATIENT_PART)
+        hasty += late
+    if not hasty:
         return
-    for task in tasks:
-        task.cancel()
-    _, late = await asyncio.wait(tasks, timeout=deadline)
-    for task in late:
-        task.cancel()
-    if late:
-        await asyncio.wait(late, timeout=1.0)
+    for _ in range(2):
+        for task in hasty:
+            task.cancel()
+        _, late = await asyncio.wait(hasty, timeout=deadline * (1 - _PATIENT_PART))
+        hasty = list(late)
+        if not hasty:
+            return
 
 
 def _test_result(meter: MeterId, outcome: PollOutcome, worker: MeterWorker) -> MeterTest:

@@ -180,14 +180,15 @@ class MeterWorker:
         self._chore = chore
         self._asked: list[asyncio.Future[PollOutcome]] = []
         self._errands = Errands(monotonic)
+        self.finishing = False
         poller.listener = self._troubled
 
     async def run(self) -> None:
-        """Poll for ever; ends only when cancelled, and then releases the association."""
+        """Poll until `finish` or a cancellation, then release the association."""
         monotonic = self._monotonic
         outcome: PollOutcome | None = None
         try:
-            while True:
+            while not self.finishing:
                 schedule = self._schedule
                 now = monotonic()
                 before = schedule.skipped
@@ -202,7 +203,7 @@ class MeterWorker:
                     await self._chore.do()
                     self.busy_since = None
                     now = monotonic()
-                while ((left := due - now) > _RESOLUTION or self._asked) and schedule is self._schedule:
+                while ((left := due - now) > _RESOLUTION or self._asked) and self._holds(schedule):
                     if self._asked:
                         await self._answer()
                     elif (errand := self._errands.next(left, counters.last_latency, schedule.period)) is not None:
@@ -212,8 +213,8 @@ class MeterWorker:
                     else:
                         await self._timer.wait(min(left, self._errands.patience()))
                     now = monotonic()
-                if schedule is not self._schedule:
-                    # That tick was of the period before.
+                if not self._holds(schedule):
+                    # That tick was of the period before, or will not be polled any more.
                     counters.due -= 1
                     continue
                 late = max(0.0, now - due)
@@ -226,6 +227,14 @@ class MeterWorker:
         finally:
             self.abandon_tests()
             await self.poller.close()
+
+    def finish(self) -> None:
+        """End `run` once the poll under way, if any, is over: its answer is not left to nobody."""
+        self.finishing = True
+        self._timer.wake()
+
+    def _holds(self, schedule: Schedule) -> bool:
+        return schedule is self._schedule and not self.finishing
 
     def is_reading(self, now: float) -> bool:
         """Whether the newest reading is no older than three periods, 10 s at least."""

@@ -106,14 +106,14 @@ async def test_waiting_for_a_connection_is_no_hang(fleet: Fleet) -> None:
 
 
 async def test_a_test_of_a_meter_whose_worker_is_being_restarted_never_overlaps_with_it(fleet: Fleet) -> None:
-    for _ in range(20):
+    for _ in range(5):
         crashes = fleet.bridge.status(M1).crashes
         fleet.make.poller(1).bug = ZeroDivisionError("a bug")
         await fleet.until(lambda crashes=crashes: fleet.bridge.status(M1).crashes > crashes)  # type: ignore[misc]
         results = await asyncio.gather(*(fleet.bridge.test(M1) for _ in range(3)))
         assert all(result.ok for result in results), "the fake poller raises when two use it at once"
         await fleet.progress(1)
-    assert fleet.bridge.status(M1).crashes == 20
+    assert fleet.bridge.status(M1).crashes == 5
 
 
 async def test_alarms_of_an_earlier_run_go_to_the_worker_that_can_end_them() -> None:

@@ -38,8 +38,13 @@ class Clock:
 class SlowPoller(FakePoller):
     clock: Clock
     takes: tuple[float, ...] = ()
+    gate: asyncio.Event | None = None
+    waiting = False
 
     async def poll_once(self, *, force: bool = False) -> PollOutcome:
+        if self.gate is not None:
+            self.waiting = True
+            await self.gate.wait()
         self.clock.now += self.takes[self.polls] if self.polls < len(self.takes) else 0.0
         return await super().poll_once(force=force)
 
@@ -86,6 +91,28 @@ async def test_a_test_uses_the_workers_own_association_out_of_turn() -> None:
     task.cancel()
     await asyncio.wait([task, asked])
     assert isinstance(asked.result(), Failed)
+
+
+async def test_finishing_lets_the_poll_under_way_end_and_counts_no_tick_that_is_not_polled() -> None:
+    worker, poller, sink, clock = await _worker()
+    poller.gate = asyncio.Event()
+    task = asyncio.create_task(worker.run())
+    while not poller.waiting:
+        await asyncio.sleep(0)
+    worker.finish()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not task.done(), "the meter is about to answer"
+    poller.gate.set()
+    await asyncio.wait_for(task, 1)
+    assert (worker.counters.due, worker.counters.successes, poller.closed, sink.readings) == (1, 1, 1, [1])
+    worker, poller, sink, clock = await _worker()
+    clock.stop_at = 100.5
+    task = asyncio.create_task(worker.run())
+    await asyncio.sleep(0)
+    worker.finish()
+    await asyncio.wait_for(task, 1)
+    assert (worker.counters.due, poller.polls, poller.closed) == (0, 0, 1)
 
 
 async def test_what_happens_is_counted_with_its_newest_reason() -> None:
