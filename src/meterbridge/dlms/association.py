@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from meterbridge.dlms import acse, xdlms
 from meterbridge.dlms.acse import Aare, InitiateResponse
@@ -158,17 +158,20 @@ class ClientAssociation:
         Raises:
             LocalProtocolError: as `get`.
         """
-        if self.state is State.READY and self._protection is None:
-            invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
-            if prepared.several and not self._agreed & _LISTS:
-                self._check_list(len(prepared.attributes))
-            frame = self._fast.send(prepared, invoke_id)
+        if self.state is State.READY:
+            frame = self._fast.again(prepared)
             if frame is not None:
                 # READY to BUSY is a legal move: see the table.
                 self.state = State.BUSY
-                self._invoke_id = invoke_id
-                self._exchange = None
                 return frame
+            if self._protection is None and (not prepared.several or self.takes_lists):
+                self._leave_fast_path()
+                invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
+                frame = self._fast.send(prepared, invoke_id)
+                if frame is not None:
+                    self.state = State.BUSY
+                    self._invoke_id = invoke_id
+                    return frame
         self._check_list(len(prepared.attributes))
         self.request(GetExchange(prepared.attributes))
         return self.data_to_send()
@@ -228,6 +231,7 @@ class ClientAssociation:
         Raises:
             LocalProtocolError: not ready, or the exchange cannot be said to this meter.
         """
+        self._leave_fast_path()
         invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
         if self.state is not State.READY:
             self._move(Move.REQUEST)
@@ -236,7 +240,6 @@ class ClientAssociation:
         self._move(Move.REQUEST)
         self._invoke_id = invoke_id
         self._exchange = exchange
-        self._fast.forget()
         if exchange.unanswered is None:
             self._carrier.send(apdu)
         else:
@@ -254,7 +257,7 @@ class ClientAssociation:
         """End the association and the link: RLRQ where there is one, then DISC; AssociationClosed follows."""
         if self.state in (State.CLOSED, State.RELEASING, State.DISCONNECTING):
             return
-        self._fast.forget()
+        self._leave_fast_path()
         associated = self.state is State.READY
         self._exchange = None
         self._move(Move.RELEASE)
@@ -279,6 +282,7 @@ class ClientAssociation:
         """
         if self.state is not State.READY or not isinstance(self._link, HdlcLink):
             return False
+        self._leave_fast_path()
         self._link.keep_alive()
         return True
 
@@ -298,23 +302,25 @@ class ClientAssociation:
         """Return the octets that are due to the meter, and forget them."""
         return self._link.data_to_send()
 
-    def receive_data(self, data: bytes) -> RequestCompleted | None:
+    def receive_data(self, data: bytes) -> tuple[Any, ...] | None:
         """Take octets from the meter in.
 
         Returns:
-            The answer where they are just what was expected, nothing before or behind it; otherwise None, and
-            `next_event` says what they are.
+            Results of the request where the octets are just the answer expected, nothing before or behind it;
+            otherwise None, and `next_event` says what they are.
         """
         results = self._fast.receive(data)
         if results is not None:
             # BUSY to READY is a legal move: see the table.
             self.state = State.READY
-            return RequestCompleted(results)
+            return results
+        self._leave_fast_path()
         self._link.receive_data(data)
         return None
 
     def handle_timeout(self) -> bool:
         """Nothing came in time: repeat what may have been lost. False when there is nothing left to try."""
+        self._leave_fast_path()
         if self.state is State.RELEASING:
             self._disconnect()
             return True
@@ -369,6 +375,12 @@ class ClientAssociation:
         if state is None:
             raise LocalProtocolError(f"{move.value} is not possible: the association is {self.state.value}")
         self.state = state
+
+    def _leave_fast_path(self) -> None:
+        """Before anything is asked of the link that is no repeated request."""
+        invoke_id = self._fast.leave()
+        if invoke_id is not None:
+            self._invoke_id = invoke_id
 
     def _disconnect(self) -> None:
         self._move(Move.RELEASED)

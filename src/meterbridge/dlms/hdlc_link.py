@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import enum
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from meterbridge.dlms.hdlc import (
-    FCS_RESIDUE,
     FLAG,
     POLL_FINAL,
     RNR,
@@ -340,8 +340,13 @@ class HdlcLink(_Station):
         """Addresses, and how long a frame may be."""
         return self._own, self._peer, self.negotiated.max_information_send
 
+    @property
+    def fast_check(self) -> Callable[[bytes], int]:
+        """FCS over a whole frame, its own and the flags included: that depends on nothing but its length."""
+        return fcs
+
     def fast_sequence(self) -> int:
-        """V(S) and V(R); -1 when anything is under way."""
+        """V(R) and V(S); -1 when anything is under way."""
         if (
             self.state is not LinkState.OPEN
             or self._queue
@@ -354,27 +359,25 @@ class HdlcLink(_Station):
             return -1
         return self._receive_state << 3 | self._send_state
 
-    def fast_frame(self, apdu: bytes) -> bytes | None:
-        """The I frame of a request as it would be sent now; None when it takes several."""
+    def fast_following(self, sequence: int) -> int:
+        """Both numbers, one further."""
+        return sequence + 8 & 0o70 | sequence + 1 & 7
+
+    def fast_frame(self, apdu: bytes, sequence: int) -> bytes | None:
+        """The I frame of a request with these sequence numbers; None when it takes several."""
         information = self._llc_out + apdu
         if len(information) > self.negotiated.max_information_send:
             return None
-        control = self._receive_state << 5 | POLL_FINAL | self._send_state << 1
+        control = sequence >> 3 << 5 | POLL_FINAL | (sequence & 7) << 1
         return Frame(self._peer, self._own, control, information).encode()
 
-    def fast_sent(self, apdu: bytes) -> None:
-        """Such a frame is being sent."""
+    def fast_resume(self, sequence: int, apdu: bytes | None) -> None:
+        """Catch up: all before `sequence` was exchanged, and `apdu`, unless it is None, was sent with it."""
         self._retransmissions = self._polls = 0
-        self._unacknowledged.append((self._send_state, self._llc_out + apdu, False))
-        self._send_state = self._send_state + 1 & 7
-
-    def fast_receive(self, data: bytes) -> bool:
-        """Whether octets that begin like the expected answer frame are it, undamaged; the link then took it."""
-        if fcs(data[1:-1]) != FCS_RESIDUE or data[-1] != FLAG:
-            return False
-        self._receive_state = self._receive_state + 1 & 7
-        self._unacknowledged.clear()
-        return True
+        self._receive_state, self._send_state = sequence >> 3, sequence & 7
+        if apdu is not None:
+            self._unacknowledged.append((self._send_state, self._llc_out + apdu, False))
+            self._send_state = self._send_state + 1 & 7
 
     def fast_head(self, data: bytes, apdu: bytes) -> int:
         """Where in `data` the APDU begins when `data` is its one frame and nothing else; -1 otherwise."""

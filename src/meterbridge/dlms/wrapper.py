@@ -77,20 +77,25 @@ class WrapperLink:
         """Both wPorts."""
         return self._own, self._peer
 
+    @property
+    def fast_check(self) -> None:
+        """None: TCP and UDP check what they carry."""
+        return None
+
     def fast_sequence(self) -> int:
         """0; -1 when anything is under way."""
         return -1 if not self._open or self._buffer or self._events or self._out else 0
 
-    def fast_frame(self, apdu: bytes) -> bytes | None:
-        """The octets of a request as it would be sent now."""
+    def fast_following(self, sequence: int) -> int:
+        """0: wrappers are not numbered."""
+        return sequence
+
+    def fast_frame(self, apdu: bytes, sequence: int) -> bytes | None:
+        """The octets of a request."""
         return _HEADER.pack(VERSION, self._own, self._peer, len(apdu)) + apdu
 
-    def fast_sent(self, apdu: bytes) -> None:
-        """Such a request is being sent: nothing to remember."""
-
-    def fast_receive(self, data: bytes) -> bool:
-        """TCP checks what it carries."""
-        return True
+    def fast_resume(self, sequence: int, apdu: bytes | None) -> None:
+        """There is nothing to catch up with."""
 
     def fast_head(self, data: bytes, apdu: bytes) -> int:
         """Where in `data` the APDU begins when there is nothing else; -1 otherwise."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -76,6 +76,8 @@ _PUBLIC_CLIENT = 16
 _LAST_BELIEVED_COUNTER = 0xFEFFFFFF
 
 _Event = TypeVar("_Event", bound=AssociationEvent)
+_Answer = AssociationEvent | tuple[Any, ...]
+"""What ends a wait: an event, or the results of a request repeated the quick way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +221,10 @@ class DLMSClient:
         self._transport: Transport | None = None
         self._association: ClientAssociation | None = None
         self._turn = Turn()
-        self._waiter: asyncio.Future[AssociationEvent] | None = None
+        self._waiter: asyncio.Future[_Answer] | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop
         self._asked_at = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._retransmitted = 0
@@ -280,12 +283,14 @@ class DLMSClient:
         carrier = UdpTransport if address.framing == "wrapper-udp" else TcpTransport
         self._transport = await carrier.connect(address.host, address.port, self, self.timeouts.connect)
         self._association = association
+        self._loop = asyncio.get_running_loop()
         try:
             association.open()
             await self._await(AssociationOpened)
         except BaseException:
             self._drop()
             raise
+        self._forget_lists(association)
         self._keep_alive()
 
     async def _synchronise(self, counter_object: LogicalName) -> None:
@@ -395,6 +400,11 @@ class DLMSClient:
     def _takes_lists(self, association: ClientAssociation) -> bool:
         return not self._list_refused and association.takes_lists
 
+    def _forget_lists(self, association: ClientAssociation) -> None:
+        """Plan anew what was read with lists, where this association has none."""
+        if not self._takes_lists(association):
+            self._plans = {names: plan for names, plan in self._plans.items() if plan.single}
+
     async def _get_chunk(
         self, attributes: tuple[AttributeDescriptor, ...], typed: bool, may_go_on: Callable[[], bool] | None
     ) -> Sequence[Any]:
@@ -411,6 +421,8 @@ class DLMSClient:
             else:
                 results += await self._get_chunk((attribute,), typed, may_go_on)
         self._list_refused = True
+        if self._association is not None:
+            self._forget_lists(self._association)
         return results
 
     async def _ask(
@@ -547,7 +559,7 @@ class DLMSClient:
             raise errors[name]
         return values[name]
 
-    async def read_measurements(self, names: Iterable[str] | None = None) -> Readout:
+    def read_measurements(self, names: Iterable[str] | None = None) -> Coroutine[Any, Any, Readout]:
         """Read several measurements, all in one request where the meter has GET with list.
 
         Scaler and unit are read along the first time and remembered.
@@ -561,11 +573,14 @@ class DLMSClient:
         """
         wanted = None if names is None else tuple(names)
         plan = self._plans.get(wanted)
+        return self._read_and_learn(wanted) if plan is None else self._repeat(plan, wanted)
+
+    async def _repeat(self, plan: ReadPlan, names: tuple[str, ...] | None) -> Readout:
+        """Read again what was read before: what a poller does all day, hence without a step more than it takes."""
         association, transport = self._association, self._transport
-        if plan is None or association is None or transport is None or not self._may_repeat(plan, association):
-            return await self._read_and_learn(wanted)
+        if association is None or transport is None or not self._turn.take_if_free():
+            return await self._read_and_learn(names)
         try:
-            # What a poller does all day, hence without a step more than it takes.
             waiter = self._expect()
             transport.write(association.get_prepared(plan.prepared))
             event = await waiter
@@ -577,13 +592,11 @@ class DLMSClient:
         finally:
             self._waiter = None
             self._turn.give_back()
+        if type(event) is tuple:
+            return plan.readout(event)
         if type(event) is RequestCompleted:
             return plan.readout(event.results)
-        return await self._read_and_learn(wanted)
-
-    def _may_repeat(self, plan: ReadPlan, association: ClientAssociation) -> bool:
-        """Whether a plan can be used now; the turn is ours then."""
-        return (plan.single or self._takes_lists(association)) and self._turn.take_if_free()
+        return await self._read_and_learn(names)
 
     async def _read_and_learn(self, names: tuple[str, ...] | None) -> Readout:
         """Read measurements one way or another, and plan a quick way for the next time."""
@@ -728,11 +741,11 @@ class DLMSClient:
         association = self._association
         if association is None:
             return
-        completed = association.receive_data(data)
-        if completed is not None:
+        results = association.receive_data(data)
+        if results is not None:
             waiter = self._waiter
             if waiter is not None and not waiter.done():
-                waiter.set_result(completed)
+                waiter.set_result(results)
         else:
             self._pump(association)
 
@@ -789,9 +802,9 @@ class DLMSClient:
             raise RemoteProtocolError(f"{type(event).__name__} where {expected.__name__} was due")
         return event
 
-    def _expect(self) -> asyncio.Future[AssociationEvent]:
+    def _expect(self) -> asyncio.Future[_Answer]:
         """Make the future that the next event resolves, its deadline set."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._waiter = waiter = loop.create_future()
         self._retransmitted = 0
         self._asked_at = now = loop.time()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from meterbridge.dlms import AttributeDescriptor, PreparedGet, scaled
 from meterbridge.errors import MeterError
 from meterbridge.meter.values import displayed
 from meterbridge.model import Measurement, Quantity
+
+# A named tuple made without its own constructor, which is a function of Python's.
+_new = tuple.__new__
 
 SCALED_CLASSES = {3: 3, 4: 3}
 """Register and Extended Register: the attribute that holds scaler and unit of attribute 2."""
@@ -52,7 +55,7 @@ class PlanItem:
     def quantity(self, value: Any) -> Quantity:
         """Make the quantity of a raw value."""
         if self.divisor and type(value) is int:
-            return Quantity(value / self.divisor, self.unit, self.logical_name)
+            return _new(Quantity, (value / self.divisor, self.unit, self.logical_name))
         if self._scaled and isinstance(value, (int, float)) and not isinstance(value, bool):
             return Quantity(float(scaled(value, self._scaler)), self.unit, self.logical_name)
         return Quantity(displayed(value, self._class_id, self._attribute), self.unit, self.logical_name)
@@ -66,25 +69,27 @@ class ReadPlan:
         items: one for each of its attributes, in order.
     """
 
-    __slots__ = ("_items", "prepared", "single")
+    __slots__ = ("_parts", "items", "prepared", "single")
 
     def __init__(self, prepared: PreparedGet, items: Iterable[PlanItem]) -> None:
         self.prepared = prepared
-        self._items = tuple(items)
-        self.single = len(self._items) == 1
+        self.items = tuple(items)
+        self.single = len(self.items) == 1
+        # Taken apart here and not for each value.
+        self._parts = tuple((item.name, item.divisor, item.unit, item.logical_name, item) for item in self.items)
 
-    def readout(self, results: Iterable[Any]) -> Readout:
-        """Name the results."""
+    def readout(self, results: Sequence[Any]) -> Readout:
+        """Name the results, one for each item."""
         values: dict[str, Quantity] = {}
         errors: dict[str, MeterError] = {}
-        for item, value in zip(self._items, results, strict=True):
-            if type(value) is int and item.divisor:
-                values[item.name] = Quantity(value / item.divisor, item.unit, item.logical_name)
+        for (name, divisor, unit, logical_name, item), value in zip(self._parts, results, strict=True):
+            if type(value) is int and divisor:
+                values[name] = _new(Quantity, (value / divisor, unit, logical_name))
             elif isinstance(value, MeterError):
-                errors[item.name] = value
+                errors[name] = value
             else:
-                values[item.name] = item.quantity(value)
-        return Readout(values, errors)
+                values[name] = item.quantity(value)
+        return _new(Readout, (values, errors))
 
 
 @functools.lru_cache(maxsize=1024)

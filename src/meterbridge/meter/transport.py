@@ -123,6 +123,8 @@ class TcpTransport(asyncio.Protocol):
         self.write: Callable[[bytes], object] = _unheard
         """Send octets; a connection that is gone is reported to the receiver, not here."""
         self._closing = False
+        # Nothing of ours stands between the loop and the receiver: after `close` the loop reads no more.
+        self.data_received = receiver.data_received  # type: ignore[method-assign]
 
     @classmethod
     async def connect(cls, host: str, port: int, receiver: Receiver, timeout: float) -> TcpTransport:
@@ -151,11 +153,6 @@ class TcpTransport(asyncio.Protocol):
         raw = transport.get_extra_info("socket")
         if raw is not None:
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def data_received(self, data: bytes) -> None:
-        """See asyncio."""
-        if not self._closing:
-            self._receiver.data_received(data)
 
     def eof_received(self) -> bool:
         """See asyncio."""
