@@ -131,8 +131,10 @@ class Postgres:
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:
             before = log.tell()
+            # Should pytest be killed, it ends as well.
+            leash = ["setpriv", "--pdeathsig", "INT"] if shutil.which("setpriv") else []
             self._process = subprocess.Popen(
-                [program("postgres"), "-D", self._data, *options],
+                [*leash, program("postgres"), "-D", self._data, *options],
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -118,6 +118,7 @@ def restore_sqlite(file: Path, backup: Path, now: datetime) -> Path | None:
             source.backup(copy)
             _advance_counters(copy)
         if kept is not None:
+            _keep_counters(fresh, kept)
             shutil.copymode(file, fresh)
             found = file.stat()
             os.chown(fresh, found.st_uid, found.st_gid)
@@ -129,6 +130,23 @@ def restore_sqlite(file: Path, backup: Path, now: datetime) -> Path | None:
         fresh.unlink(missing_ok=True)
         raise StoreError(f"database {file}: {error}") from None
     return kept
+
+
+def _keep_counters(fresh: Path, kept: Path) -> None:
+    """Let no counter go back with the rest that is newer than the backup, or was begun after it."""
+    with closing(sqlite3.connect(fresh)) as connection:
+        connection.execute("ATTACH ? AS kept", (str(kept),))
+        both = connection.execute(
+            "SELECT COUNT(*) FROM (SELECT name FROM main.sqlite_master UNION ALL SELECT name FROM kept.sqlite_master)"
+            " WHERE name = 'invocation_counters'"
+        ).fetchone()
+        if both == (2,):
+            with connection:
+                connection.execute(
+                    "INSERT INTO main.invocation_counters (name, next)"
+                    " SELECT name, next FROM kept.invocation_counters WHERE true"
+                    " ON CONFLICT (name) DO UPDATE SET next = MAX(next, excluded.next)"
+                )
 
 
 def _check(backup: Path) -> None:

@@ -111,6 +111,21 @@ def test_a_backup_that_is_none_changes_nothing(sqlite_url: str, file: Path, tmp_
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
+def test_invocation_counters_never_go_back(sqlite_url: str, file: Path) -> None:
+    asyncio.run(add(sqlite_url, "Main"))
+    make(file, "INSERT INTO invocation_counters (name, next) VALUES ('a', 100), ('b', 100)")
+    copy = backup_sqlite(file, NOW)
+    make(
+        file,
+        "UPDATE invocation_counters SET next = 300 WHERE name = 'a'; DELETE FROM invocation_counters WHERE name = 'b';"
+        "INSERT INTO invocation_counters (name, next) VALUES ('c', 7); DELETE FROM meters;",
+    )
+    restore_sqlite(file, copy, NOW + timedelta(seconds=1))
+    assert rows(file, "SELECT name FROM meters") == [("Main",)]
+    far = 100 + (1 << 24)
+    assert rows(file, "SELECT name, next FROM invocation_counters ORDER BY name") == [("a", far), ("b", far), ("c", 7)]
+
+
 def test_a_lost_database_comes_back(sqlite_url: str, file: Path) -> None:
     asyncio.run(add(sqlite_url, "Main"))
     copy = shutil.move(backup_sqlite(file, NOW), file.parent.with_suffix(".copy"))
