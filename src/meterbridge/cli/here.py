@@ -10,13 +10,14 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.cli.backend import RunningService
-from meterbridge.errors import MeterNotFound, ResponseTimeout, TransportError
+from meterbridge.errors import MeterError, MeterNotFound, ResponseTimeout, TransportError
 from meterbridge.meter import CounterKeeper, Timeouts, client_of
 from meterbridge.model import Meter, Quantity, Reading
 from meterbridge.settings import PollingSettings
 from meterbridge.store import AlarmRepository, CounterRepository, MeterRepository
 
 _TEST_S = 60.0
+_ATTEMPTS, _BUSY_S = 3, 1.0
 
 
 class Directly:
@@ -36,11 +37,21 @@ class Directly:
         self._polling = polling
 
     async def reading(self, meter: Meter) -> Reading:
-        """Read a meter over an association of its own.
+        """Read a meter over an association of its own; a busy one is tried a few times.
 
         Raises:
             MeterError: it cannot be read.
         """
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await self._read(meter)
+            except MeterError as error:
+                if not error.retryable:
+                    raise
+            await asyncio.sleep(_BUSY_S)
+        return await self._read(meter)
+
+    async def _read(self, meter: Meter) -> Reading:
         polling = self._polling.for_meter(meter.name)
         timeouts = Timeouts(polling.connect_timeout_s, polling.response_timeout_floor_s)
         async with CounterKeeper(CounterRepository(self._engine)).running() as counters:
