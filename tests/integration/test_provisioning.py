@@ -191,7 +191,7 @@ async def test_broken_off_at_any_request_a_rerun_completes(
         await provision(whole, Home(), wanted=FEW, meters=METERS[:1])
         golden, total = whole.snapshot(), len(whole.requests)
     patience = Patience(attempts=1)
-    for fault in ("cut", "cut-after"):
+    for fault in ("cut", "cut-after") if version == "4.4.0" else ("cut-after",):
         for first in range(total):
             server.store = type(server.store)()
             home = Home()

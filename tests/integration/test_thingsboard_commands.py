@@ -19,7 +19,7 @@ from meterbridge.delivery import DeviceRoute, Endpoint, GatewayRoute, Kind, Row,
 from meterbridge.errors import DeliveryError
 from meterbridge.model import MeterId
 from meterbridge.simulator import FleetOptions, SimulatedFleet
-from tests.acceptance.processes import start
+from tests.acceptance.processes import run, start
 from tests.broker import Mosquitto
 from tests.integration.delivery_recorder import Recorder
 from tests.integration.thingsboard_site import ThingsBoardSite, thingsboard_site
@@ -188,10 +188,19 @@ async def test_through_a_real_broker(tmp_path: Path, free_port: Callable[[], int
         try:
             assert await asyncio.to_thread(subscribed.wait, 10)
             await site.login()
+            assert (await site.command("provision", "--shared")).code == 0
+            assert [device["name"] for device in site.server.snapshot()["devices"]] == ["Meterbridge"]
             done = await site.command("provision", "m1", "--route", "broker")
             assert done.code == 0, done
             [meter] = (await site.meters()).values()
             assert (meter.tb_port, meter.tb_token, meter.tb_device_name) == (mosquitto.port, None, "m1")
+            written = await asyncio.to_thread(
+                run, "gateway-config", "gw", "--provisioned", folder=tmp_path, timeout=90.0, **site.variables
+            )
+            assert written.code == 0, written
+            gateway = json.loads((tmp_path / "gw" / "tb_gateway.json").read_text())["thingsboard"]
+            assert site.server.device_of(gateway["security"]["accessToken"]) == "Meterbridge"
+            assert gateway["port"] == site.mqtt.port
             # As it is, it stays.
             again = await site.command("provision", "m1", "--json")
             assert {change["action"] for change in json.loads(again.out)["changes"]} == {"keep"}
@@ -214,6 +223,7 @@ async def test_what_cannot_be_done_is_said_in_one_line(tmp_path: Path, free_port
         for arguments, text in [
             (("provision",), "name the meters, or give --all"),
             (("provision", "m1", "--all"), "name the meters, or give --all"),
+            (("provision", "m1", "--shared"), "--shared is without meters"),
             (("provision", "nobody"), "there is no meter nobody"),
             (("provision", "m1", "--route", "pigeon"), "must be one of device, gateway, broker"),
             (("unprovision", "nobody", "--yes"), "there is no meter nobody"),

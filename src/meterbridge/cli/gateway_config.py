@@ -6,9 +6,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from meterbridge.cli.backend import ConfigOption, in_database
 from meterbridge.errors import ConfigurationError
+from meterbridge.service import open_vault
+from meterbridge.settings import Settings, load_settings
+from meterbridge.store import Account, AccountRepository, MeterRepository
 from meterbridge.thingsboard import GatewaySettings, gateway_files
+
+_PLACE = "GATEWAY_TOKEN"
 
 
 def gateway_config(
@@ -16,16 +23,22 @@ def gateway_config(
     token: Annotated[
         str,
         typer.Option(envvar="METERBRIDGE_DELIVERY__GATEWAY_TOKEN", help="Access token of the gateway device."),
-    ] = "GATEWAY_TOKEN",
+    ] = _PLACE,
     host: Annotated[str, typer.Option(help="ThingsBoard.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535, help="Its MQTT port.")] = 1883,
     broker_host: Annotated[str, typer.Option(help="Address Mosquitto listens on.")] = "127.0.0.1",
     broker_port: Annotated[int, typer.Option(min=1, max=65_535, help="Its port.")] = 1884,
     device_type: Annotated[str, typer.Option(help="Device profile of new devices.")] = "dlms-meter",
+    provisioned: Annotated[
+        bool, typer.Option("--provisioned", help="Host and token as `meterbridge thingsboard` knows them.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    config: ConfigOption = None,
 ) -> None:
     """Write tb_gateway.json, mqtt.json, logs.json and mosquitto.conf with the settings that lose least."""
     target = folder.resolve()
+    if provisioned:
+        token, host, port = _provisioned(load_settings(config))
     files = gateway_files(GatewaySettings(target, token, host, port, broker_host, broker_port, device_type))
     taken = [name for name in files if (target / name).exists()]
     if taken and not force:
@@ -44,5 +57,17 @@ def gateway_config(
         raise ConfigurationError(f"{folder} cannot be written: {error.strerror}") from None
     typer.echo(f"mosquitto -c {target / 'mosquitto.conf'}")
     typer.echo(f"TB_GW_CONFIG_DIR={target} thingsboard-gateway")
-    if token == "GATEWAY_TOKEN":
+    if token == _PLACE:
         typer.echo("Put the gateway device's access token in the place of GATEWAY_TOKEN in tb_gateway.json.")
+
+
+def _provisioned(settings: Settings) -> tuple[str, str, int]:
+    """Token of the gateway device, ThingsBoard's MQTT host and port."""
+
+    async def load(_: MeterRepository, engine: AsyncEngine) -> Account | None:
+        return await AccountRepository(engine, open_vault(settings.database)).load()
+
+    account = in_database(settings.database, load)
+    if account is None or account.gateway_token is None:
+        raise ConfigurationError("nothing is provisioned: meterbridge thingsboard login, then provision")
+    return account.gateway_token, account.mqtt_host, account.mqtt_port

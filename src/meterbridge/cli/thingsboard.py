@@ -120,6 +120,9 @@ def provision(
     route: Annotated[
         str | None, typer.Option(help="device, gateway or broker; as it is, for new meters gateway, unless given.")
     ] = None,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Only what all meters share: profile, rules, gateway, dashboard.")
+    ] = False,
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -130,9 +133,11 @@ def provision(
     """
     settings = load_settings(config)
     kind = route_kind(route, settings)
+    if shared and (meters or all_):
+        raise ConfigurationError("--shared is without meters")
 
     async def work(repository: MeterRepository, engine: AsyncEngine) -> tuple[list[Change], list[Outcome]]:
-        chosen = await chosen_of(repository, meters, all_)
+        chosen = [] if shared else await chosen_of(repository, meters, all_)
         account, accounts = await account_of(engine, settings)
         changes: list[Change] = []
 
