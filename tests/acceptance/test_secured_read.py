@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import run
+from tests.acceptance.processes import run, start, stop
 from tests.acceptance.test_read import simulated
 
 EK, AK = bytes(range(16)).hex(), bytes(range(0xD0, 0xE0)).hex()
@@ -90,3 +92,23 @@ def test_an_independent_meter(
     finally:
         process.terminate()
         process.wait(10)
+
+
+@pytest.mark.parametrize("form", ["{} {}", "{}={}"])
+def test_the_process_list_shows_no_key(form: str) -> None:
+    """Nobody answers: the command waits, and whoever asks for its arguments sees none of its secrets."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        given = [form.format(option, value) for option, value in (("--key", EK), ("--auth-key", AK))]
+        words = [word for each in (*given, form.format("--password", "s3cret")) for word in each.split(" ")]
+        process = start("read", host, *SECURED, *words, "--timeout", "60")
+        try:
+            silent.accept()  # it is far behind its start by then
+            shown = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        finally:
+            ended = stop(process, signal.SIGINT)
+    assert shown.count(b"x" * len(EK)) == 2
+    for secret in (EK, AK, "s3cret"):
+        assert secret.encode() not in shown
+        assert secret not in ended.out + ended.err
+    assert host.encode() in shown

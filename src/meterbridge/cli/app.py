@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from meterbridge import __version__
 from meterbridge.cli.exits import INCOMPLETE, INTERRUPTED, exit_code
+from meterbridge.cli.process_list import hide_secrets
 from meterbridge.errors import MeterbridgeError
 
 _COMMANDS = {
@@ -107,6 +108,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; never a traceback for what users, meters or networks do."""
+    hide_secrets(sys.argv[1:])
     try:
         app()
     except MeterbridgeError as error:
