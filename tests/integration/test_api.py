@@ -272,6 +272,29 @@ async def test_events_arrive_as_they_happen(running: Running) -> None:
     assert "failure" in seen
 
 
+async def test_changes_of_state_and_alarms_told_again_are_events(running: Running) -> None:
+    number = await added(running)
+    seen: dict[str, dict[str, object]] = {}
+    async with asyncio.timeout(20), running.viewer.stream("GET", "/api/events") as stream:
+        lines = stream.aiter_lines()
+        assert (await anext(lines)) == ": welcome"
+        await asyncio.sleep(0.7)
+        await running.operator.post(f"/api/meters/{number}/pause")
+        for message in ("first", "second"):
+            running.service.desk.raise_alarm(None, "novel", Severity.INFO, message)
+        running.service.desk.resolve(None, "novel")
+        kind = ""
+        async for line in lines:
+            if line.startswith("event: "):
+                kind = line.removeprefix("event: ")
+            if line.startswith("data: "):
+                seen[kind] = json.loads(line.removeprefix("data: "))
+            if {"state", "alarm_opened", "alarm_repeated", "alarm_resolved"} <= set(seen):
+                break
+    assert (seen["state"]["meter"], seen["state"]["run_state"]) == (number, "paused")
+    assert (seen["alarm_repeated"]["type"], seen["alarm_repeated"]["message"]) == ("novel", "second")
+
+
 async def test_supervisors_and_prometheus(running: Running) -> None:
     await added(running)
     assert (await running.stranger.get("/healthz")).json() == {"status": "ok"}

@@ -38,6 +38,11 @@ class EventHub:
             client.waiting.append(text)
             client.woken.set()
 
+    @property
+    def followed(self) -> bool:
+        """Whether there is any client."""
+        return bool(self._clients)
+
     def close(self) -> None:
         """End all streams."""
         self._closed = True

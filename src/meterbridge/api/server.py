@@ -15,6 +15,7 @@ import uvicorn
 from meterbridge.api.access import LOCAL_TOKEN, Access
 from meterbridge.api.application import make_application
 from meterbridge.api.events import EventHub
+from meterbridge.api.state_watch import StateWatch
 from meterbridge.errors import ConfigurationError
 from meterbridge.service import Inspector, Service, live_of
 from meterbridge.settings import ApiSettings, Settings
@@ -58,6 +59,7 @@ class ApiServer:
         self._hub = EventHub()
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listen.
@@ -80,6 +82,8 @@ class ApiServer:
         self._service.listen(self._hub.publish)
         self._server = server
         self._task = asyncio.create_task(server.serve([listener]), name="api")
+        watch = StateWatch(self._service.statuses, self._hub.publish)
+        self._watching = asyncio.create_task(watch.run(lambda: self._hub.followed), name="state watch")
 
     def _make(self, access: Access) -> _Server:
         api = self._settings.api
@@ -108,6 +112,8 @@ class ApiServer:
     async def stop(self) -> None:
         """End all streams and connections, within two seconds."""
         self._hub.close()
+        if self._watching is not None:
+            self._watching.cancel()
         if self._server is not None and self._task is not None:
             self._server.should_exit = True
             await asyncio.wait([self._task], timeout=2.0)

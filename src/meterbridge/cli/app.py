@@ -42,6 +42,7 @@ _COMMANDS = {
     "logs": "log_lines:logs",
     "follow": "log_lines:follow",
     "health": "health:health",
+    "watch": "watch:watch",
     "qos": "qos:qos",
     "plan": "plan:plan",
     "backfill": "backfill:backfill",

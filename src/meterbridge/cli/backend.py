@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -68,6 +69,26 @@ class RunningService:
         """Return all meters."""
         found: list[dict[str, Any]] = self.ask("GET", "/api/meters")["meters"]
         return found
+
+    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield events, their kind and particulars, until the service ends the stream.
+
+        Raises:
+            Refused: it does not answer, or says no.
+        """
+        try:
+            with self._client.stream("GET", "/api/events", timeout=httpx.Timeout(None, connect=2.0)) as answer:
+                if not answer.is_success:
+                    raise Refused(f"the service sends no events: status {answer.status_code}")
+                kind = ""
+                for line in answer.iter_lines():
+                    name, _, value = line.partition(": ")
+                    if name == "event":
+                        kind = value
+                    elif name == "data":
+                        yield kind, json.loads(value)
+        except httpx.HTTPError as error:
+            raise Refused(f"the service does not answer: {error}") from None
 
     def id_of(self, id_or_name: str) -> int:
         """Return the id of a meter, by name or by id.

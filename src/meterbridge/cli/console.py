@@ -19,3 +19,8 @@ def console() -> Console:
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made = Console(highlight=False, width=_WIDE)
     return made
+
+
+def printable(text: str) -> str:
+    """Return text without control characters: what a meter or server said must not steer a terminal."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -19,7 +19,7 @@ from meterbridge.cli.backend import (
     running_service,
     say_no_service,
 )
-from meterbridge.cli.console import console
+from meterbridge.cli.console import console, printable
 from meterbridge.meter import load_model, model_names
 from meterbridge.settings import load_settings
 from meterbridge.store import MeterRepository
@@ -97,7 +97,7 @@ def _print_meters(meters: list[dict[str, Any]]) -> None:
             Text(meter["status"], "red" if meter["status"] == "error" else ""),
             " ".join(filter(None, (meter["run_state"], meter["link"]))),
             _time(meter["last_seen"]),
-            Text(trouble),
+            Text(printable(trouble)),
         )
     console().print(table)
 
@@ -116,7 +116,7 @@ def show_meter(shape: dict[str, Any], as_json: bool) -> None:
             for key, number in value.items():
                 table.add_row(key, Text(_plain(number)))
         else:
-            table.add_row(name, Text(_time(value) if name == "last_seen" else _plain(value)))
+            table.add_row(name, Text(printable(_time(value) if name == "last_seen" else _plain(value))))
     console().print(table)
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.cli.backend import ConfigOption, JsonOption, in_database, running_service, say_no_service
-from meterbridge.cli.console import console
+from meterbridge.cli.console import console, printable
 from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.service import Inspector
 from meterbridge.settings import Settings, load_settings
@@ -53,7 +53,8 @@ def _print(found: dict[str, Any]) -> None:
 
     def told(*texts: str | tuple[str, str]) -> None:
         # Not wrapped: commands are there to be copied.
-        out.print(Text.assemble(*texts), soft_wrap=True)
+        clean = ((printable(text), "") if isinstance(text, str) else (printable(text[0]), text[1]) for text in texts)
+        out.print(Text.assemble(*clean), soft_wrap=True)
 
     if not found["actions"]:
         told(f"Nothing is wrong: {found['meters']} meters are read and their readings arrive.")

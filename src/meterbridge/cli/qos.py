@@ -12,7 +12,7 @@ from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.cli.backend import ConfigOption, JsonOption, in_database, running_service, say_no_service
-from meterbridge.cli.console import console
+from meterbridge.cli.console import console, printable
 from meterbridge.cli.exits import QUALITY, UNKNOWN
 from meterbridge.errors import MeterbridgeError
 from meterbridge.service import Inspector
@@ -59,9 +59,9 @@ def _print(report: dict[str, Any]) -> None:
         table.add_row(
             check["name"],
             Text(check["level"], _STYLES[check["level"]]),
-            Text(check["measured"]),
+            Text(printable(check["measured"])),
             Text(check["target"]),
-            Text(check["detail"]),
+            Text(printable(check["detail"])),
         )
     console().print(table)
     typer.echo(report["level"])

@@ -54,14 +54,19 @@ class AlarmDesk:
 
     Args:
         wall: Unix time, seconds.
-        listener: told of what opens and what is resolved, not of repetitions; must return at once.
+        listener: told of what opens and what is resolved; must return at once.
+        repeated: told of what is told again while it is open; likewise.
     """
 
     def __init__(
-        self, wall: Callable[[], float], listener: Callable[[AlarmChange], None] = lambda change: None
+        self,
+        wall: Callable[[], float],
+        listener: Callable[[AlarmChange], None] = lambda change: None,
+        repeated: Callable[[Raise], None] = lambda change: None,
     ) -> None:
         self._wall = wall
         self._listener = listener
+        self._repeated = repeated
         self._due: deque[AlarmChange] = deque(maxlen=_MOST_CHANGES)
         self._retold: set[tuple[MeterId | None, str]] = set()
         self.open: dict[tuple[MeterId | None, str], OpenAlarm] = {}
@@ -87,6 +92,7 @@ class AlarmDesk:
             self.open[meter, type_] = replace(known, severity=severity, message=message, repeated=known.repeated + 1)
             if (known.message, known.severity) != (message, severity):
                 self._retold.add((meter, type_))
+            self._repeated(Raise(meter, type_, severity, message, known.since))
             return
         at = self._now()
         self.counters.opened += 1

@@ -16,7 +16,7 @@ from meterbridge.store import AlarmChange, Raise, Severity
 
 _log = structlog.get_logger(__name__)
 Listener = Callable[[str, dict[str, object]], None]
-"""Told what happened, `reading`, `failure`, `alarm_opened` or `alarm_resolved`, and the particulars."""
+"""Told what happened, `reading`, `failure`, `alarm_opened`, `_repeated` or `_resolved`, and the particulars."""
 _SEVERITIES = {
     Trouble.CONNECTION_LOSS: Severity.CRITICAL,
     Trouble.CIRCUIT_BREAKER: Severity.WARNING,
@@ -56,6 +56,11 @@ class Announcements:
         else:
             _log.info("alarm_resolved", meter=change.meter, type=change.type)
             self.tell("alarm_resolved", told)
+
+    def alarm_repeated(self, change: Raise) -> None:
+        """Tell that an open alarm's condition was told again; not logged, it may be so every few seconds."""
+        told = {"meter": change.meter, "type": str(change.type), "at": change.at, "severity": str(change.severity)}
+        self.tell("alarm_repeated", {**told, "message": change.message})
 
 
 class FleetReports:

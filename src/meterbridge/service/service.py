@@ -98,7 +98,7 @@ class Service:
         self._tasks: list[asyncio.Task[None]] = []
         self._lateness = Histogram()
         self._announcements = Announcements()
-        self.desk = AlarmDesk(time.time, self._alarm_changed)
+        self.desk = AlarmDesk(time.time, self._alarm_changed, self._announcements.alarm_repeated)
         self._delivery_alarms = DeliveryAlarms(
             self.desk, settings.delivery.route_down_after_s, settings.delivery.backlog_alarm_s
         )
