@@ -71,7 +71,12 @@ def test_what_is_undefined_costs_only_itself(hdlc: str) -> None:
 
 
 def test_over_wrapper_and_with_a_physical_address(hdlc: str, wrapper: str) -> None:
-    for arguments in ((wrapper, "--framing", "wrapper"), (hdlc, "--physical", "17"), (hdlc, "--model", "microstar")):
+    for arguments in (
+        (wrapper, "--framing", "wrapper"),
+        (hdlc, "--physical", "17"),
+        (hdlc, "--window", "7"),
+        (hdlc, "--model", "microstar"),
+    ):
         ended = run("read", *arguments, "--json")
         assert (ended.code, len(json.loads(ended.out)["values"])) == (0, 5), ended
 

@@ -17,14 +17,17 @@ from meterbridge.cli.meter_options import (
     Framing,
     FramingOption,
     HostArgument,
+    MaxInfoOption,
     ModelOption,
     PasswordOption,
     PhysicalOption,
     ServerOption,
     TimeoutOption,
+    WindowOption,
     client_for,
 )
 from meterbridge.cli.security_options import NO_SECURITY, SecurityArguments, with_security
+from meterbridge.dlms import HdlcParameters
 from meterbridge.errors import AssociationRefused, ServiceError
 from meterbridge.meter import DLMSClient
 
@@ -40,6 +43,8 @@ def _client(
     client: ClientOption = 1,
     server: ServerOption = 1,
     physical: PhysicalOption = None,
+    window: WindowOption = 1,
+    max_info: MaxInfoOption = 128,
     sn: ShortNamesOption = False,
     auth: AuthOption = None,
     password: PasswordOption = None,
@@ -48,7 +53,8 @@ def _client(
     security: SecurityArguments = NO_SECURITY,
 ) -> DLMSClient:
     meter = client_for(host, framing, client, server, physical, auth, password, model, timeout, security)
-    meter.address = replace(meter.address, referencing="sn" if sn else "ln")
+    hdlc = HdlcParameters(max_info, max_info, window, window)
+    meter.address = replace(meter.address, hdlc=hdlc, referencing="sn" if sn else "ln")
     return meter
 
 

@@ -36,6 +36,8 @@ PasswordOption = Annotated[
         envvar="METER_PASSWORD", help="LLS password, 00000000 unless given; or the HLS secret.", show_envvar=True
     ),
 ]
+WindowOption = Annotated[int, typer.Option(min=1, max=7, help="HDLC: most frames under way, proposed to the meter.")]
+MaxInfoOption = Annotated[int, typer.Option(min=16, max=2030, help="HDLC: largest information field, proposed.")]
 ModelOption = Annotated[str, typer.Option(help="Catalogue entry that names the measurements.")]
 TimeoutOption = Annotated[float, typer.Option(min=0.1, max=600, help="Seconds to wait for each answer.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

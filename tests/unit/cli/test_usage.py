@@ -74,6 +74,8 @@ def test_a_value_that_cannot_be(
         ("read", "127.0.0.1", "--timeout", "nan"),
         ("read", "127.0.0.1", "--timeout", "-1"),
         ("read", "127.0.0.1", "--client", "one"),
+        ("read", "127.0.0.1", "--window", "8"),
+        ("read", "127.0.0.1", "--max-info", "15"),
         ("objects",),
         ("simulate", "--count", "0"),
         ("demo", "--duration", "0"),

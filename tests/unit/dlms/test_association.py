@@ -37,6 +37,7 @@ from meterbridge.dlms.authentication import Credentials
 from meterbridge.dlms.axdr import encode
 from meterbridge.dlms.hdlc import POLL_FINAL, Control
 from meterbridge.dlms.hdlc_link import LLC_RESPONSE
+from meterbridge.dlms.reception import APDU_TAGS
 from meterbridge.dlms.xdlms import (
     ExceptionResponse,
     GetRequest,
@@ -333,7 +334,7 @@ def test_arbitrary_apdus_raise_only_what_is_the_meters_fault(apdus: list[bytes],
 
 
 @examples(2)
-@given(st.sampled_from([0xC4, 0xD8, 0x0E, 0x61, 0x63]), st.binary(max_size=40), st.booleans())
+@given(st.sampled_from(sorted(APDU_TAGS)), st.binary(max_size=40), st.booleans())
 def test_arbitrary_answers_raise_only_what_is_the_meters_fault(tag: int, rest: bytes, many: bool) -> None:
     meter, invoke_id = busy(*((VOLTAGE, CURRENT) if many else (VOLTAGE,)))
     octets = bytearray((tag,)) + rest

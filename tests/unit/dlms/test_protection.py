@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meterbridge.dlms import Keys, ReservedCounter, SecurityContext, SecurityPolicy, SecuritySuite
 from meterbridge.dlms.protection import ApduProtection
@@ -128,3 +130,24 @@ def test_suite_0_agrees_to_no_key() -> None:
     keys = Keys(bytes(16), bytes(16))
     with pytest.raises(ConfigurationError, match="suite 1 or 2"):
         SecurityContext(CLIENT, keys, general_key=Agreement.STATIC_UNIFIED)
+
+
+@given(
+    st.sampled_from([None, UNICAST, *Agreement]),
+    st.booleans(),
+    st.integers(0, 400),
+    st.integers(0, 400),
+    st.binary(max_size=12),
+)
+def test_whatever_is_done_to_an_apdu_the_fault_is_the_partners(
+    general_key: KeyId | Agreement | None, signed: bool, start: int, cut: int, put: bytes
+) -> None:
+    """Cut out, put in, prolonged, forged lengths: an APDU that is not the one that was sent is refused."""
+    whole = end(general_key, signed=signed, client=False).protect(ANSWER)
+    changed = whole[:start] + put + whole[start + cut :]
+    client = end(general_key, signed=signed)
+    if changed == whole:
+        assert client.unprotect(changed) == ANSWER
+        return
+    with pytest.raises(RemoteProtocolError):
+        client.unprotect(changed)
