@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import sqlite3
+import subprocess
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,7 +18,7 @@ from typing import Any
 import pytest
 
 from meterbridge.store import migrations
-from tests.acceptance.processes import Ended, run, start, stop
+from tests.acceptance.processes import COMMAND, Ended, environment, run, start, stop
 
 SECRET = "pa55-w0rd-x"
 
@@ -32,10 +37,46 @@ class Site:
         variables = {"METERBRIDGE_API__PORT": str(self.port), **variables}
         return run(*arguments, folder=self.folder, timeout=30.0, **variables)
 
-    def asked(self, *arguments: str) -> Any:
+    def asked(self, *arguments: str, code: int = 0) -> Any:
         ended = self.typed(*arguments, "--json")
-        assert ended.code == 0, ended
+        assert ended.code == code, ended
         return json.loads(ended.out)
+
+
+def on_a_terminal(site: Site, keys: str, *arguments: str) -> str:
+    """Run a command on a terminal of 90 by 20, type keys once it shows something, and return all it showed."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (20, 90))
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        cwd=site.folder,
+        env=environment(METERBRIDGE_API__PORT=str(site.port), TERM="xterm"),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while True:
+            try:
+                part = os.read(ours, 65_536)
+            except OSError:
+                # Linux says so where the other end has closed.
+                break
+            if not part:
+                break
+            shown += part
+            if b"meters" in shown and keys:
+                # Another size in between: it must not mind.
+                termios.tcsetwinsize(ours, (6, 30))
+                os.write(ours, keys.encode())
+                keys = ""
+        assert process.wait(10) == 0, shown
+    finally:
+        process.kill()
+        os.close(ours)
+    return shown.decode(errors="replace")
 
 
 @pytest.fixture
@@ -86,6 +127,8 @@ def test_meters_without_a_service(site: Site) -> None:
         ("add", "x", "h", "--model", "nobody"),
         ("add", "x", "h", "--client", "0"),
         ("logs", "--since", "yesterday"),
+        ("logs", "--until", "99999999999d"),
+        ("plan", "--config", "no-such.toml"),
         ("import", "no-such-file.json"),
         ("token", "remove", "nobody"),
     ],
@@ -111,12 +154,41 @@ def test_meters_of_a_running_service(served: Site) -> None:
     lines = served.typed("logs", "Main", "--level", "warning", "--json").out.splitlines()
     assert {json.loads(line)["meter"] for line in lines} == {1}
     assert [line["name"] for line in served.asked("health")["meters"]] == ["Main"]
+    assert served.typed("logs", "Main", "--until", "1h").out == ""
+    assert served.typed("logs", "Main", "--since", "2020-01-01", "-n", "1").out.count("\n") == 1
+    [shown] = [json.loads(line) for line in served.typed("watch", "--json", "--count", "1").out.splitlines()]
+    assert [(row["id"], row["name"]) for row in shown["meters"]] == [(1, "Main")]
+    plain = served.typed("watch", "--count", "2", "--every", "0.3").out.splitlines()
+    assert (len(plain), '"Main"' in plain[0]) == (2, True)
+    assert "Main" in on_a_terminal(served, "q", "watch")
+    assert served.asked("qos", code=2)["running"]
     served.typed("edit", "Main", "--framing", "smoke").refused_in_one_line(2)
     assert served.typed("secrets", "rotate").out == "1 secrets encrypted anew\n"
     assert served.typed("edit", "Main", "--port", "2").code == 0
     assert served.typed("db", "check").out == "all is well\n"
     assert served.typed("remove", "Main", "-y").code == 0
     assert served.asked("list") == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands_and_options(site: Site, shell: str) -> None:
+    for typed, expected in (("meterbridge pla", "plan"), ("meterbridge plan --js", "--json")):
+        variables = {"_METERBRIDGE_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": typed}
+        variables |= {"_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+        program = str(Path(sys.executable).with_name("meterbridge"))
+        words = {"COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+        done = subprocess.run(
+            [program], env=environment(**variables, **words), capture_output=True, text=True, timeout=30, check=False
+        )
+        assert expected in done.stdout, done
+
+
+def test_colours_only_on_a_terminal_and_never_where_they_are_not_wanted(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "\x1b" not in site.typed("models").out
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[31" not in on_a_terminal(site, "", "plan", "--help")
 
 
 def test_tokens_are_shown_once(site: Site) -> None:

@@ -22,6 +22,7 @@ Level = Literal["debug", "info", "warning", "error", "critical"]
 LimitQuery = Annotated[int, Query(ge=1, le=1_000, description="lines at most")]
 LevelQuery = Annotated[Level, Query(description="least severity")]
 SinceQuery = Annotated[int | None, Query(ge=0, le=4_102_444_800_000, description="not before, Unix milliseconds")]
+UntilQuery = Annotated[int | None, Query(ge=0, le=4_102_444_800_000, description="before this, Unix milliseconds")]
 
 
 def meter_routes(service: Service, log_file: Path) -> APIRouter:
@@ -84,11 +85,15 @@ def meter_routes(service: Service, log_file: Path) -> APIRouter:
 
     @routes.get("/{id}/logs", summary="What the log says about a meter")
     async def logs(
-        meter: MeterPath, limit: LimitQuery = 100, level: LevelQuery = "debug", since: SinceQuery = None
+        meter: MeterPath,
+        limit: LimitQuery = 100,
+        level: LevelQuery = "debug",
+        since: SinceQuery = None,
+        until: UntilQuery = None,
     ) -> dict[str, Any]:
         await service.repository.get(meter)
         # Files are read in a thread: polling goes on.
-        lines = await asyncio.to_thread(search, log_file, LogFilter(meter, level, since), limit)
+        lines = await asyncio.to_thread(search, log_file, LogFilter(meter, level, since, until), limit)
         return {"lines": lines}
 
     @routes.get("/{id}/metrics", summary="Metrics by interval")

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from meterbridge.cli.backend import ConfigOption, in_database, running_service
+from meterbridge.cli.backend import ConfigOption, JsonOption, in_database, running_service
 from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.errors import ConfigurationError, StoreError
 from meterbridge.meter import load_model
@@ -36,14 +36,17 @@ _LEGACY = {"dlms_host", "dlms_port", "mqtt_host", "mqtt_port", "access_token", "
 
 
 @app.command("upgrade")
-def upgrade_(config: ConfigOption = None) -> None:
+def upgrade_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Bring the database to this program's schema; an old installation's is backed up and adopted in place."""
     backup = asyncio.run(upgrade(load_settings(config).database.url))
+    if as_json:
+        typer.echo(json.dumps({"adopted": backup is not None, "backup": None if backup is None else str(backup)}))
+        return
     typer.echo(f"adopted; the old one is in {backup}" if backup is not None else "up to date")
 
 
 @app.command()
-def check(config: ConfigOption = None) -> None:
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check file, schema and every meter. Exit code 0 when all is well, 1 when not."""
     database = load_settings(config).database
     problems = _damage(database)
@@ -53,15 +56,16 @@ def check(config: ConfigOption = None) -> None:
             return await repository.load_meters()
 
         problems = [f"meter {bad.meter} ({bad.name}): {bad.text}" for bad in in_database(database, load).problems]
-    for problem in problems:
-        typer.echo(problem)
+    if as_json:
+        typer.echo(json.dumps({"problems": problems}, ensure_ascii=False))
+    else:
+        typer.echo("\n".join(problems) or "all is well")
     if problems:
         raise typer.Exit(INCOMPLETE)
-    typer.echo("all is well")
 
 
 @app.command()
-def backup(config: ConfigOption = None) -> None:
+def backup(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Copy the database consistently, service running or not. Its keys are not in it: keep them apart.
 
     A SQLite file's copy is put beside it; of a PostgreSQL database pg_dump makes one, beside the outbox.
@@ -70,17 +74,19 @@ def backup(config: ConfigOption = None) -> None:
     url, now = database_url(settings.database.url), datetime.now(UTC)
     file = sqlite_file(url)
     if file is None:
-        typer.echo(str(backup_postgresql(url, settings.outbox.path.parent, now)))
-        return
-    if not file.exists():
+        copy = backup_postgresql(url, settings.outbox.path.parent, now)
+    elif file.exists():
+        copy = backup_sqlite(file, now)
+    else:
         raise StoreError(f"database {file}: there is none")
-    typer.echo(str(backup_sqlite(file, now)))
+    typer.echo(json.dumps({"backup": str(copy)}) if as_json else str(copy))
 
 
 @app.command()
 def restore(
     copy: Annotated[Path, typer.Argument(metavar="BACKUP", help="A copy that `db backup` or an adoption made.")],
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Put a backup in the place of the SQLite database, of which a copy is kept; the service must be stopped.
 
@@ -96,6 +102,9 @@ def restore(
     if running_service(settings) is not None:
         raise StoreError("the service is running: stop it first")
     kept = restore_sqlite(file, copy, datetime.now(UTC))
+    if as_json:
+        typer.echo(json.dumps({"kept": None if kept is None else str(kept)}))
+        return
     typer.echo(f"restored; what was there is in {kept}" if kept is not None else "restored")
 
 
@@ -103,6 +112,7 @@ def restore(
 def fill_(
     source: Annotated[Path, typer.Argument(metavar="FILE", help="SQLite file to read, such as data/admin.db.")],
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy everything of a SQLite file into the database of the settings, PostgreSQL as a rule, which must be empty.
 
@@ -111,7 +121,11 @@ def fill_(
     settings = load_settings(config)
     if running_service(settings) is not None:
         raise StoreError("the service is running: stop it first")
-    for table, (copied, left) in asyncio.run(fill(settings.database.url, source)).items():
+    filled = asyncio.run(fill(settings.database.url, source))
+    if as_json:
+        typer.echo(json.dumps({table: {"copied": copied, "left": left} for table, (copied, left) in filled.items()}))
+        return
+    for table, (copied, left) in filled.items():
         rest = f", {left} left out: of no meter, incomplete or twice" if left else ""
         typer.echo(f"{table}: {copied} rows{rest}")
 
@@ -121,6 +135,7 @@ def import_(
     name: Annotated[str | None, typer.Option(help="The meter's name; its address unless given.")] = None,
     model: Annotated[str, typer.Option(help="Catalogue entry.")] = "microstar",
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Add the meter of a legacy mqtt_config.json; a running service takes it over at `reload` or restart."""
     meter, missing = legacy_meter(_parsed(file), file, name, model)
@@ -131,6 +146,9 @@ def import_(
     added = in_database(load_settings(config).database, add)
     for measurement in missing:
         typer.echo(f"meterbridge: model {model} does not read {measurement}: it is left out", err=True)
+    if as_json:
+        typer.echo(json.dumps({"id": added.id, "name": added.name, "left_out": missing}, ensure_ascii=False))
+        return
     typer.echo(f"meter {added.id} ({added.name}) added")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -33,21 +34,27 @@ class Level(StrEnum):
 
 
 MeterOption = Annotated[str | None, typer.Argument(metavar="[ID|NAME]", help="Only this meter.")]
+SinceOption = Annotated[
+    str | None,
+    typer.Option(metavar="SPAN|TIME", help="No older than this: 90s, 15m, 2h, 3d, or an ISO 8601 time."),
+]
+_MOST_BEFORE = 10_000
 LevelOption = Annotated[Level, typer.Option(help="Least severity.")]
 
 
 def logs(
     meter: MeterOption = None,
     level: LevelOption = Level.DEBUG,
-    since: Annotated[str | None, typer.Option(help="No older than this: 90s, 15m, 2h, 3d.")] = None,
+    since: SinceOption = None,
+    until: Annotated[str | None, typer.Option(metavar="SPAN|TIME", help="Older than this, likewise.")] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=100_000, help="How many at most.")] = 100,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the newest lines of the log, rotated files included."""
     settings = load_settings(config)
-    oldest = None if since is None else round((time.time() - _seconds(since)) * 1000)
-    wanted = LogFilter(_id_of(meter, settings), level, oldest)
+    now = time.time()
+    wanted = LogFilter(_id_of(meter, settings), level, _moment(since, now), _moment(until, now))
     for line in search_lines(settings.log.file, wanted, lines):
         typer.echo(shown(line, as_json))
 
@@ -55,12 +62,18 @@ def logs(
 def follow(
     meter: MeterOption = None,
     level: LevelOption = Level.DEBUG,
+    since: SinceOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show lines of the log as they are written, until Ctrl-C."""
+    """Show lines of the log as they are written, until Ctrl-C; with --since those of that time first."""
     settings = load_settings(config)
-    for line in follow_lines(settings.log.file, LogFilter(_id_of(meter, settings), level)):
+    oldest = _moment(since, time.time())
+    wanted = LogFilter(_id_of(meter, settings), level, oldest)
+    if oldest is not None:
+        for line in search_lines(settings.log.file, wanted, _MOST_BEFORE):
+            typer.echo(shown(line, as_json))
+    for line in follow_lines(settings.log.file, wanted):
         typer.echo(shown(line, as_json))
 
 
@@ -76,11 +89,16 @@ def _id_of(meter: str | None, settings: Settings) -> int | None:
     return in_database(settings.database, find)
 
 
-def _seconds(text: str) -> int:
-    found = re.fullmatch(r"([0-9]{1,6})([smhd])", text)
-    if found is None:
-        raise ConfigurationError(f"{text!r} is no span of time; 90s, 15m, 2h and 3d are")
-    return int(found[1]) * _UNITS[found[2]]
+def _moment(text: str | None, now: float) -> int | None:
+    """Return a time, Unix milliseconds: a span before now, or as it stands; local without a zone."""
+    if text is None:
+        return None
+    if (found := re.fullmatch(r"([0-9]{1,6})([smhd])", text)) is not None:
+        return round((now - int(found[1]) * _UNITS[found[2]]) * 1000)
+    try:
+        return round(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        raise ConfigurationError(f"{text!r} is no time; 90s, 15m, 2h, 3d and 2026-11-25T22:00 are") from None
 
 
 def shown(line: dict[str, Any], as_json: bool) -> str:

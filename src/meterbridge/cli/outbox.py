@@ -164,10 +164,12 @@ def list_(
 
 
 @app.command()
-def retry(config: ConfigOption = None, ids: IdsArgument = None, every: AllOption = False) -> None:
+def retry(
+    config: ConfigOption = None, ids: IdsArgument = None, every: AllOption = False, as_json: JsonOption = False
+) -> None:
     """Send what is in quarantine again; a running service takes it within seconds."""
     count = inspection.retry(load_settings(config).outbox.path, _chosen(ids, every))
-    typer.echo(f"{count} to be sent again.")
+    typer.echo(json.dumps({"retrying": count}) if as_json else f"{count} to be sent again.")
 
 
 @app.command()
@@ -177,6 +179,7 @@ def purge(
     every: AllOption = False,
     route: Annotated[str | None, typer.Option(help="All that waits for this route, instead.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete what is in quarantine, or what waits for a route: for good."""
     path = load_settings(config).outbox.path
@@ -184,9 +187,9 @@ def purge(
         raise ConfigurationError("give either --route or what is in quarantine, not both")
     chosen = None if route is not None else _chosen(ids, every)
     if not yes:
-        typer.confirm("These readings will never reach ThingsBoard. Delete them?", abort=True)
+        typer.confirm("These readings will never reach ThingsBoard. Delete them?", abort=True, err=True)
     count = inspection.purge(path, chosen) if route is None else inspection.purge_route(path, route)
-    typer.echo(f"{count} deleted.")
+    typer.echo(json.dumps({"deleted": count}) if as_json else f"{count} deleted.")
 
 
 def _chosen(ids: list[int] | None, every: bool) -> list[int] | None:

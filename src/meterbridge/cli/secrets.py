@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from meterbridge.cli.backend import ConfigOption, in_database
+from meterbridge.cli.backend import ConfigOption, JsonOption, in_database
 from meterbridge.service import open_vault
 from meterbridge.settings import load_settings
 from meterbridge.store import AccountRepository, MeterRepository, rotate
@@ -21,7 +23,7 @@ def _group() -> None:
 
 
 @app.command("rotate")
-def rotate_(config: ConfigOption = None) -> None:
+def rotate_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Encrypt every password and token with a new key and forget the old one; the service may run meanwhile."""
     database = load_settings(config).database
 
@@ -29,4 +31,5 @@ def rotate_(config: ConfigOption = None) -> None:
         vault = open_vault(database)
         return await rotate(vault, MeterRepository(engine, vault), AccountRepository(engine, vault))
 
-    typer.echo(f"{in_database(database, work)} secrets encrypted anew")
+    secrets = in_database(database, work)
+    typer.echo(json.dumps({"secrets": secrets}) if as_json else f"{secrets} secrets encrypted anew")

@@ -25,13 +25,15 @@ def add(
     name: NameArgument,
     role: Annotated[Role, typer.Option(help="A viewer looks, an operator also changes.")] = Role.VIEWER,
     config: ConfigOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Make a token and print it: it cannot be shown again."""
 
     async def create(_: MeterRepository, engine: AsyncEngine) -> str:
         return await TokenRepository(engine).create(name, role, round(time.time() * 1000))
 
-    typer.echo(in_database(load_settings(config).database, create))
+    made = in_database(load_settings(config).database, create)
+    typer.echo(json.dumps({"name": name, "role": str(role), "token": made}, ensure_ascii=False) if as_json else made)
 
 
 @app.command("list")
@@ -53,10 +55,11 @@ def list_(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command()
-def remove(name: NameArgument, config: ConfigOption = None) -> None:
+def remove(name: NameArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Revoke a token; a running service refuses it within two seconds."""
 
     async def revoke(_: MeterRepository, engine: AsyncEngine) -> None:
         await TokenRepository(engine).revoke(name)
 
     in_database(load_settings(config).database, revoke)
+    typer.echo(json.dumps({"removed": name}, ensure_ascii=False) if as_json else f"{name}: revoked")

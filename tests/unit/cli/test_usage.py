@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.main import get_command
 
 from meterbridge.cli import main
+from meterbridge.cli.app import app
 from meterbridge.cli.exits import INCOMPLETE, REFUSED, UNREACHABLE, USAGE, exit_code
 from meterbridge.cli.meter_options import host_and_port
 from meterbridge.errors import (
@@ -132,3 +135,18 @@ def test_any_text_is_a_host_and_port_or_a_clear_refusal(text: str) -> None:
 )
 def test_each_error_has_its_exit_code(error: MeterbridgeError, code: int) -> None:
     assert exit_code(error) == code
+
+
+def test_every_command_for_operators_speaks_json() -> None:
+    group: Any = get_command(app)
+    context = group.make_context("meterbridge", [], resilient_parsing=True)
+    # Ones that run until they are stopped, write files, or ask a person.
+    silent = {"run", "simulate", "gateway-config", "self-provision", "service", "thingsboard"}
+
+    def without(name: str, command: Any) -> list[str]:
+        if hasattr(command, "list_commands"):
+            inner = [(each, command.get_command(context, each)) for each in command.list_commands(context)]
+            return [found for each, sub in inner for found in without(f"{name} {each}".strip(), sub)]
+        return [] if any("--json" in getattr(option, "opts", ()) for option in command.params) else [name]
+
+    assert {name.split()[0] for name in without("", group)} <= silent
