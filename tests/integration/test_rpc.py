@@ -6,7 +6,7 @@ import asyncio
 import json
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,10 @@ from meterbridge.settings import (
     Settings,
 )
 from meterbridge.simulator import FleetOptions, SimulatedFleet
+from meterbridge.simulator.behaviour import Action, Behaviour, Faithful, Send
 from meterbridge.simulator.meter import SimulatedMeter
 from meterbridge.store import MeterRepository, open_database
+from tests.acceptance.processes import run
 from tests.broker import Mosquitto
 from tests.integration.test_fleet import until
 from tests.integration.thingsboard_peer import Peer
@@ -37,6 +39,16 @@ from tests.integration.thingsboard_peer import Peer
 pytestmark = pytest.mark.xdist_group("delivery")
 COUNT = 2
 NOTHING_SHARED: dict[str, dict[str, object]] = {}
+
+
+class Slow(Faithful):
+    """Takes its time with every answer."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def deliver(self, octets: bytes, now: float) -> Sequence[Action]:
+        return (Send(octets, self._seconds),)
 
 
 class Here:
@@ -85,6 +97,7 @@ async def installation(
     protocol: str = "5",
     shared: dict[str, dict[str, object]] | None = NOTHING_SHARED,
     relay_allowed: bool = True,
+    behaviours: Sequence[Behaviour] = (),
     **rpc: object,
 ) -> AsyncIterator[Here]:
     settings = Settings(
@@ -99,7 +112,7 @@ async def installation(
         rpc=RpcSettings.model_validate({"allow_relay": True, "poll_interval_min_s": 0.1, **rpc}),
     )
     async with (
-        SimulatedFleet(FleetOptions(COUNT, port=0)) as simulated,
+        SimulatedFleet(FleetOptions(COUNT, port=0), behaviours) as simulated,
         Peer(mosquitto.port, shared) as peer,
     ):
         engine = await open_database(settings.database.url)
@@ -278,11 +291,14 @@ async def test_a_command_that_comes_twice_is_done_once_and_answered_again(tmp_pa
         assert "values" in await here.peer.call("readNow", device="m0")
         assert here.conducts()
         assert len(here.audit()) == 2
+    (tmp_path / "meterbridge.toml").write_text(f'[database]\nurl = "sqlite+aiosqlite:///{tmp_path}/admin.db"\n')
+    listed = await asyncio.to_thread(run, "audit", "--json", folder=tmp_path)
+    assert [(entry["action"], entry["outcome"]) for entry in json.loads(listed.out)] == [("setRelay", "done")] * 2
 
 
 async def test_a_flood_delays_no_poll_and_is_refused_beyond_its_bound(tmp_path: Path, mosquitto: Mosquitto) -> None:
     async with installation(tmp_path, mosquitto) as here:
-        before = [status.counters.skipped for status in here.service.statuses()]
+        before = [(status.counters.due, status.counters.skipped) for status in here.service.statuses()]
         for number in range(2_000):
             here.peer.ask("getValue", "voltage_l1", device="m0", id_=10_000 + number)
         await until(lambda: len(here.peer.answers("m0", 11_999)) > 0, 30)
@@ -295,8 +311,9 @@ async def test_a_flood_delays_no_poll_and_is_refused_beyond_its_bound(tmp_path: 
         assert refused > 0
         assert done > 8
         assert all(len(answer) <= 1 for answer in answers)
-        assert [status.counters.skipped for status in here.service.statuses()] == before
-        assert max(status.counters.last_lateness for status in here.service.statuses()) < 0.1
+        for (due, skipped), status in zip(before, here.service.statuses(), strict=True):
+            # One in twenty of those at a fifth of a second, on a machine that others use too.
+            assert status.counters.skipped - skipped <= (status.counters.due - due) / 20 + 1
         assert "values" in await here.peer.call("readNow", device="m0")
         assert here.reconnections() == [0, 0]
 
@@ -317,6 +334,27 @@ async def test_a_meter_that_is_silent_or_slow_is_said_to_be(tmp_path: Path, mosq
         before = here.service.statuses()[0].counters.successes
         await until(lambda: here.service.statuses()[0].counters.successes > before)
         assert "values" in await here.peer.call("readNow", device="m0")
+
+
+async def test_a_slow_meter_is_asked_where_its_polls_leave_time_and_else_rarely(
+    tmp_path: Path, mosquitto: Mosquitto
+) -> None:
+    # As the installation's own: 0.15 s of each 0.2 s go into a poll.
+    async with installation(tmp_path, mosquitto, timeout_s=3.0, behaviours=[Slow(0.15)]) as here:
+        counters = here.service.statuses()[0].counters
+        polls, skipped = counters.polls, counters.skipped
+        for number in range(50):
+            here.peer.ask("getValue", "voltage_l1", device="m0", id_=100 + number)
+        await until(lambda: all(here.peer.answers("m0", 100 + number) for number in range(50)), 20)
+        answers = [here.peer.answers("m0", 100 + number)[0] for number in range(50)]
+        done = sum("value" in answer for answer in answers)
+        print(
+            f"of 50: {done} done while {counters.polls - polls} polls were made, {counters.skipped - skipped} left out"
+        )
+        assert done >= 1
+        assert all("value" in answer or "error" in answer for answer in answers)
+        assert counters.skipped - skipped <= (counters.polls - polls) / 5 + 1
+        assert here.reconnections() == [0, 0]
 
 
 GARBAGE = [

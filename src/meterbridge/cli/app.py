@@ -51,6 +51,7 @@ _COMMANDS = {
     "secrets": "secrets:app",
     "token": "token:app",
     "outbox": "outbox:app",
+    "audit": "audit:audit",
     "self-provision": "self_provision:self_provision",
     "thingsboard": "thingsboard:app",
     "service": "service_command:app",

@@ -105,8 +105,11 @@ class Errands:
                 self._waiting.popleft()
                 errand.fail(CommandRefused("there was no time for it between the polls"))
                 continue
-            if errand.exchanges * max(self._exchange, latency) > _USABLE * left:
-                if now < errand.patience or now < self._not_before:
+            cost = errand.exchanges * max(self._exchange, latency)
+            if cost > _USABLE * left:
+                # After the next poll there may be time, unless there never is.
+                may_fit = cost <= _USABLE * (period - latency)
+                if (may_fit and now < errand.patience) or now < self._not_before:
                     return None
                 self._not_before = now + _RARELY * period
             return self._waiting.popleft()

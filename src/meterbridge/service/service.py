@@ -419,8 +419,12 @@ class Service:
 
     async def _record(self, repository: MeterRepository, alarms: AlarmRepository) -> None:
         """Have the recorder write now and then."""
+        unheard = 0
         while True:
             await asyncio.sleep(_RECORD_INTERVAL)
+            if self._publisher is not None and self._publisher.dropped > unheard:
+                _log.warning("messages_not_heard", messages=self._publisher.dropped - unheard)
+                unheard = self._publisher.dropped
             if self._outbox is not None and self._publisher is not None:
                 self._delivery_alarms.look(self._outbox.stats(), self._publisher.stats(), time.time())
             await self._recorder.record(repository, alarms)

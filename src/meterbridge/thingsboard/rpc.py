@@ -17,6 +17,8 @@ BROKER_TOPICS = ("v1/devices/+/rpc/request/+", "v1/devices/+/attributes/shared/+
 
 SHARED_KEYS = ("pollInterval", "measurements")
 """Shared attributes that mean something to us."""
+REPORTED_ERROR = "pollIntervalError"
+"""Client attribute that is always told back along with them."""
 
 _MOST_ANSWER = 65_000
 _LATEST_MS = 4_102_444_800_000
@@ -253,6 +255,9 @@ def _method(content: dict[str, Any]) -> str:
 def _shared(device: str | None, values: object, *, complete: bool = False) -> SharedAttributes:
     if not isinstance(values, dict):
         raise CommandRefused("shared attributes that are no JSON object")
+    if REPORTED_ERROR in values:
+        # What we told ourselves, sent back by a plain broker: it would nail down what is merely configured.
+        return SharedAttributes(device, {})
     found: dict[str, object] = dict.fromkeys(SHARED_KEYS) if complete else {}
     deleted = values.get("deleted")
     if isinstance(deleted, list):

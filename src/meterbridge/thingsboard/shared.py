@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from meterbridge.errors import ConfigurationError
+from meterbridge.thingsboard.rpc import REPORTED_ERROR
 
 _MOST_NAMES = 100
 
@@ -58,7 +59,7 @@ def reported(interval: float, names: Sequence[str], refusals: dict[str, str]) ->
         {
             "pollInterval": interval,
             "measurements": ",".join(names),
-            "pollIntervalError": refusals.get("pollInterval", ""),
+            REPORTED_ERROR: refusals.get("pollInterval", ""),
             "measurementsError": refusals.get("measurements", ""),
         },
         separators=(",", ":"),

@@ -32,21 +32,32 @@ async def test_an_errand_that_fits_is_done_at_once() -> None:
     assert errands.patience() == math.inf
 
 
-async def test_one_that_never_fits_waits_for_half_its_time_and_then_takes_a_polls_place_rarely() -> None:
+async def test_one_that_fits_after_the_next_poll_waits_for_it_up_to_half_its_time() -> None:
+    clock = Clock()
+    errands = Errands(clock)
+    errands.add(work, 1, 108.0)
+    assert errands.next(0.1, 0.2, 1.0) is None
+    assert errands.patience() == pytest.approx(4.0)
+    clock.now = 103.9
+    assert errands.next(0.1, 0.2, 1.0) is None
+    assert errands.next(0.3, 0.2, 1.0) is not None
+    errands.add(work, 1, 108.0)
+    clock.now = 106.0
+    assert errands.next(0.1, 0.2, 1.0) is not None
+
+
+async def test_where_none_ever_fits_one_takes_a_polls_place_at_once_and_the_next_ten_periods_later() -> None:
     clock = Clock()
     errands = Errands(clock)
     first, second = errands.add(work, 1, 108.0), errands.add(work, 1, 120.0)
-    assert errands.next(0.1, 0.9, 1.0) is None
-    assert errands.patience() == pytest.approx(4.0)
-    clock.now = 104.0
     errand = errands.next(0.1, 0.9, 1.0)
     assert errand is not None
     await errand.do()
     assert first.done()
-    clock.now = 113.9
+    clock.now = 109.9
     assert errands.next(0.1, 0.9, 1.0) is None
+    clock.now = 110.0
     assert 0 < errands.patience() <= 0.2
-    clock.now = 114.0
     errand = errands.next(0.1, 0.9, 1.0)
     assert errand is not None
     await errand.do()
@@ -65,8 +76,8 @@ async def test_one_that_takes_long_is_expected_to_again() -> None:
     errand = errands.next(1.0, 0.01, 1.0)
     assert errand is not None
     await errand.do()
-    assert errands.next(1.0, 0.01, 1.0) is None
-    assert errands.next(2.0, 0.01, 1.0) is not None
+    assert errands.next(1.0, 0.01, 2.0) is None
+    assert errands.next(2.0, 0.01, 2.0) is not None
 
 
 async def test_one_whose_time_is_over_or_whose_asker_has_gone_is_not_done() -> None:

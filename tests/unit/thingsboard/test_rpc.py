@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterbridge.errors import CommandRefused
-from meterbridge.thingsboard import rpc
+from meterbridge.thingsboard import rpc, shared
 
 GATEWAY = "v1/gateway/rpc"
 JSON = st.recursive(
@@ -141,6 +141,8 @@ def test_shared_attributes_come_as_answers_and_as_changes() -> None:
     assert of("v1/gateway/attributes", {"device": "m0", "data": {"pollInterval": 5}}) == {"pollInterval": 5}
     answer = {"id": 1, "device": "m0", "values": {"measurements": "a"}}
     assert of("v1/gateway/attributes/response", answer) == {**both, "measurements": "a"}
+    own = json.loads(shared.reported(5.0, ("a",), {}))
+    assert of("v1/devices/me/attributes", own) == {}, "sent back by a plain broker"
     topic = "v1/devices/m0/attributes/shared/"
     assert rpc.understood(topic + "measurements", b"a,b") == rpc.SharedAttributes("m0", {"measurements": "a,b"})
     assert rpc.understood(topic + "pollInterval", b"2.5") == rpc.SharedAttributes("m0", {"pollInterval": 2.5})
