@@ -12,6 +12,9 @@ from meterbridge.model import MeterId
 MOST_OCTETS = 65_536
 """Of a message heard; ThingsBoard's own limit."""
 _MOST_WAITING = 1_000
+_MOST_OCTETS_WAITING = 4_194_304
+# Handed on at once: a flood must not hold up what else the loop has to do.
+_AT_ONCE = 32
 # Connections in a row that ended before the server had taken a subscription.
 _MOST_UNANSWERED = 3
 
@@ -65,23 +68,31 @@ class Ear:
         self._listener = listener
         self._on_loop = on_loop
         self._lock = threading.Lock()
-        self._waiting: list[Heard] = []
+        self._waiting: deque[Heard] = deque()
+        self._octets = 0
 
     def hear(self, heard: Heard) -> None:
         """Take a message; one that is too large, or too many for the loop to keep up with, is dropped and counted."""
         with self._lock:
-            if len(heard.payload) > MOST_OCTETS or len(self._waiting) >= _MOST_WAITING:
+            size = len(heard.payload)
+            full = len(self._waiting) >= _MOST_WAITING or self._octets + size > _MOST_OCTETS_WAITING
+            if full or size > MOST_OCTETS:
                 self.dropped += 1
                 return
             first = not self._waiting
             self._waiting.append(heard)
+            self._octets += size
         if first:
             self._on_loop(self._hand_on)
 
     def _hand_on(self) -> None:
         with self._lock:
-            waiting, self._waiting = self._waiting, []
-        self._listener(waiting)
+            some = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+            self._octets -= sum(len(heard.payload) for heard in some)
+            more = bool(self._waiting)
+        if more:
+            self._on_loop(self._hand_on)
+        self._listener(some)
 
 
 class Mouth:

@@ -20,13 +20,29 @@ def test_what_is_heard_reaches_the_loop_many_at_a_time_and_no_more_than_it_can_b
     assert (calls, ear.dropped) == ([], 1)
     for _ in range(1_500):
         ear.hear(heard())
-    assert len(calls) == 1
-    calls[0]()
-    assert got == [1_000]
+    # A batch asks for the next one, so that others have their turn in between.
+    for number in range(32):
+        assert len(calls) == number + 1
+        calls[number]()
+    assert (sum(got), max(got)) == (1_000, 32)
     assert ear.dropped == 501
     ear.hear(heard())
-    calls[1]()
-    assert got == [1_000, 1]
+    calls[-1]()
+    assert got[-1] == 1
+
+
+def test_large_messages_are_bounded_by_their_octets() -> None:
+    calls: list[Callable[[], None]] = []
+    got: list[int] = []
+    ear = Ear(lambda messages: got.append(len(messages)), calls.append)
+    for _ in range(100):
+        ear.hear(heard(b"x" * 65_536))
+    assert ear.dropped == 36
+    while len(got) < len(calls):
+        calls[len(got)]()
+    assert sum(got) == 64
+    ear.hear(heard(b"x" * 65_536))
+    assert ear.dropped == 36
 
 
 def test_what_is_to_be_said_is_bounded_and_ends_with_the_connection() -> None:
