@@ -14,7 +14,7 @@ from meterbridge.dlms import AttributeDescriptor, Data, DataType, Frame, HdlcPar
 from meterbridge.dlms.axdr import encode, encode_length
 from meterbridge.dlms.block_transfer import Block
 from meterbridge.dlms.hdlc import POLL_FINAL, RNR, RR, Control
-from meterbridge.dlms.hdlc_link import LLC_RESPONSE
+from meterbridge.dlms.hdlc_station import LLC_RESPONSE
 from meterbridge.dlms.xdlms import GetResponse, GetResponseBlock
 from meterbridge.errors import MeterError, RemoteProtocolError, ResponseTimeout
 from meterbridge.meter import Timeouts

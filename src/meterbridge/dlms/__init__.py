@@ -22,7 +22,9 @@ from meterbridge.dlms.cosem_time import Date, DateTime, Time
 from meterbridge.dlms.counters import InvocationCounter, ReservedCounter
 from meterbridge.dlms.fast_path import PreparedGet
 from meterbridge.dlms.hdlc import Frame, FrameDecoder, client_address, server_address
-from meterbridge.dlms.hdlc_link import HdlcLink, HdlcParameters, HdlcServerLink
+from meterbridge.dlms.hdlc_link import HdlcLink
+from meterbridge.dlms.hdlc_parameters import HdlcParameters
+from meterbridge.dlms.hdlc_server_link import HdlcServerLink
 from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkEvent, LinkOpened
 from meterbridge.dlms.notification import DataNotification, EventNotification, InformationReport
 from meterbridge.dlms.obis import LogicalName

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from meterbridge.dlms.block_transfer import GENERAL_BLOCK_TRANSFER, Block
 from meterbridge.dlms.hdlc import RNR, Control, Frame
-from meterbridge.dlms.hdlc_link import LLC_COMMAND, LLC_RESPONSE
+from meterbridge.dlms.hdlc_station import LLC_COMMAND, LLC_RESPONSE
 from meterbridge.dlms.mbus import LongFrame
 from meterbridge.errors import RemoteProtocolError
 

@@ -20,7 +20,7 @@ from meterbridge.dlms import (
     WrapperLink,
 )
 from meterbridge.dlms.hdlc import POLL_FINAL, Control, address_parts
-from meterbridge.dlms.hdlc_link import LLC_RESPONSE, LinkState
+from meterbridge.dlms.hdlc_station import LLC_RESPONSE, LinkState
 from meterbridge.errors import LocalProtocolError
 from meterbridge.simulator.association import ServerAssociation
 from meterbridge.simulator.meter import Identity

@@ -20,7 +20,7 @@ from meterbridge.dlms import (
 from meterbridge.dlms.block_transfer import Block
 from meterbridge.dlms.ciphering import cipher_apdu
 from meterbridge.dlms.hdlc import Control
-from meterbridge.dlms.hdlc_link import LLC_RESPONSE
+from meterbridge.dlms.hdlc_station import LLC_RESPONSE
 from meterbridge.dlms.mbus import transport_frames
 from meterbridge.dlms.notification import DataNotification
 from meterbridge.dlms.wrapper_stream import WrapperFrame

@@ -36,7 +36,7 @@ from meterbridge.dlms.acse import Aare, Aarq, ConfirmedServiceError, InitiateRes
 from meterbridge.dlms.authentication import Credentials
 from meterbridge.dlms.axdr import encode
 from meterbridge.dlms.hdlc import POLL_FINAL, Control
-from meterbridge.dlms.hdlc_link import LLC_RESPONSE
+from meterbridge.dlms.hdlc_station import LLC_RESPONSE
 from meterbridge.dlms.reception import APDU_TAGS
 from meterbridge.dlms.xdlms import (
     ExceptionResponse,

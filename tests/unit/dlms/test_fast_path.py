@@ -26,7 +26,7 @@ from meterbridge.dlms import (
 )
 from meterbridge.dlms.acse import AARQ, RLRE, Aare, InitiateResponse
 from meterbridge.dlms.hdlc import fcs
-from meterbridge.dlms.hdlc_link import HdlcServerLink
+from meterbridge.dlms.hdlc_server_link import HdlcServerLink
 from meterbridge.dlms.link import ApduReceived
 from meterbridge.dlms.xdlms import GetRequest, GetResponse, data_access_error
 from meterbridge.errors import DataAccessError, LocalProtocolError

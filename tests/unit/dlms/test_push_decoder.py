@@ -15,7 +15,7 @@ from meterbridge.dlms.block_transfer import Block
 from meterbridge.dlms.ciphering import cipher_apdu
 from meterbridge.dlms.counters import ReceivedCounters
 from meterbridge.dlms.general_ciphering import make_general_ciphering
-from meterbridge.dlms.hdlc_link import LLC_COMMAND, LLC_RESPONSE
+from meterbridge.dlms.hdlc_station import LLC_COMMAND, LLC_RESPONSE
 from meterbridge.dlms.push_decoder import Decoded, KeyRing, PushDecoder
 from meterbridge.dlms.reception import Framing, Reception, Refused
 from meterbridge.dlms.security import SecurityContext

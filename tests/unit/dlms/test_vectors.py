@@ -19,7 +19,7 @@ from meterbridge.dlms import (
     server_address,
 )
 from meterbridge.dlms.acse import Aare, InitiateResponse
-from meterbridge.dlms.hdlc_link import LLC_RESPONSE
+from meterbridge.dlms.hdlc_station import LLC_RESPONSE
 from meterbridge.errors import AuthenticationFailed, ServiceError
 from tests.unit.dlms.arrivals import ARRIVALS, Arrival, crc16_x25, decoded, octet_by_octet, whole
 

@@ -10,7 +10,7 @@ from typing import Final
 from meterbridge.dlms import Frame, FrameDecoder
 from meterbridge.dlms.acse import AARE, RLRE
 from meterbridge.dlms.hdlc import FLAG, POLL_FINAL, RNR, Control
-from meterbridge.dlms.hdlc_link import LLC_RESPONSE
+from meterbridge.dlms.hdlc_station import LLC_RESPONSE
 from meterbridge.simulator.faults.fault import Answers
 
 _WRAPPER: Final = Struct(">HHHH")
