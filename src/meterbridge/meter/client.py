@@ -53,6 +53,7 @@ from meterbridge.errors import (
 )
 from meterbridge.meter.catalogue import MeterModel
 from meterbridge.meter.kept_counter import KeptCounter
+from meterbridge.meter.lists import Lists
 from meterbridge.meter.plan import SCALED_CLASSES, PlanItem, Readout, ReadPlan, prepared
 from meterbridge.meter.profile import ProfileReader, ProfileTable
 from meterbridge.meter.short_names import OBJECT_LIST, ShortNames
@@ -229,7 +230,7 @@ class DLMSClient:
         self._idle_timer: asyncio.TimerHandle | None = None
         self._retransmitted = 0
         self._scalers: dict[tuple[int, str], tuple[int, str | None]] = {}
-        self._list_refused = False
+        self._lists = Lists()
         self._plans: dict[tuple[str, ...] | None, ReadPlan] = {}
         self._short_names: ShortNames | None = None
         self._profiles: dict[LogicalName, ProfileReader] = {}
@@ -398,7 +399,7 @@ class DLMSClient:
             yield tuple(chunk)
 
     def _takes_lists(self, association: ClientAssociation) -> bool:
-        return not self._list_refused and association.takes_lists
+        return self._lists.worth_trying and association.takes_lists
 
     def _forget_lists(self, association: ClientAssociation) -> None:
         """Plan anew what was read with lists, where this association has none."""
@@ -409,10 +410,15 @@ class DLMSClient:
         self, attributes: tuple[AttributeDescriptor, ...], typed: bool, may_go_on: Callable[[], bool] | None
     ) -> Sequence[Any]:
         try:
-            return await self._ask(attributes, typed, may_go_on=may_go_on)
+            answer = await self._ask(attributes, typed, may_go_on=may_go_on)
+            self._lists.answered(len(attributes))
+            return answer
         except ServiceError as error:
             if len(attributes) == 1:
                 return [error]
+        except (ResponseTimeout, ConnectionLost):
+            self._lists.silent(len(attributes))
+            raise
         # Agreed to and yet refused: some meters claim lists and have none, or none that long.
         results: list[Any] = []
         for attribute in attributes:
@@ -420,7 +426,7 @@ class DLMSClient:
                 results.append(Interrupted("not asked for: no time was left"))
             else:
                 results += await self._get_chunk((attribute,), typed, may_go_on)
-        self._list_refused = True
+        self._lists.refused()
         if self._association is not None:
             self._forget_lists(self._association)
         return results
