@@ -45,17 +45,11 @@ fuzz: ## the hypothesis tests with many more examples
 	@tools/venv.sh test
 	@exec $(PY) -m pytest -n $(JOBS) -m hypothesis --hypothesis-profile fuzz --timeout 0 $(ARGS)
 
-soak: ## 3 min of chaos on 200 meters, then the demo for DURATION seconds (3600); fails if one reading is lost
+soak: ## the long forms: chaos, delivery, tb-gateway, then the demo for DURATION seconds (3600); a verdict at the end
 	@tools/venv.sh test
 	@tools/debian.sh $(TEST_PACKAGES)
 	@tools/gateway.sh
-	@CHAOS_METERS=200 CHAOS_SECONDS=180 $(PY) -m pytest -q tests/acceptance/test_chaos.py
-	@METERBRIDGE_SOAK=1 $(PY) -m pytest -q tests/integration/test_delivery_crash.py tests/integration/test_gateway_chain.py
-	@exec .venv/bin/meterbridge demo --duration $(DURATION) --json $(ARGS)
-
-image: ## the container image; without a Docker engine its steps in a folder, until its health check succeeds
-	@if docker info >/dev/null 2>&1; then exec docker build -f deploy/Dockerfile -t meterbridge:0.1 .; \
-	else exec python3 tools/image.py; fi
+	@exec tools/soak.sh $(DURATION) $(ARGS)
 
 COMPILE := ../$(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-annotate \
 	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host

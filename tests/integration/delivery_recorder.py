@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
+_NO_LINGER = struct.pack("ii", 1, 0)
 LIMITS = {"maxPayloadSize": 65_536, "maxInflightMessages": 100, "rateLimits": {}, "gatewayRateLimits": {}}
 
 
@@ -67,21 +70,36 @@ class Recorder:
     def readings(self) -> dict[str, list[int]]:
         """Times by device in the order of their first arrival, over all three routes; by token on the device route."""
         got: dict[str, dict[int, None]] = {}
+        for device, item in self.points():
+            got.setdefault(device, {})[item["ts"]] = None
+        return {device: list(times) for device, times in got.items()}
+
+    def points(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each reading as it came, with its device, those that came again included."""
         for (topic, payload), sender in zip(self.messages, self.senders, strict=True):
             if not topic.endswith("/telemetry"):
                 continue
             content = json.loads(payload)
             if topic == "v1/gateway/telemetry":
                 for device, items in content.items():
-                    got.setdefault(device, {}).update(dict.fromkeys(item["ts"] for item in items))
+                    yield from ((device, item) for item in items)
             else:
                 device = sender if topic.split("/")[2] == "me" else topic.split("/")[2]
                 # tb-gateway counts itself, without a time.
-                items = [item for item in (content if isinstance(content, list) else [content]) if "ts" in item]
-                if not items:
-                    continue
-                got.setdefault(device, {}).update(dict.fromkeys(item["ts"] for item in items))
-        return {device: list(times) for device, times in got.items()}
+                items = content if isinstance(content, list) else [content]
+                yield from ((device, item) for item in items if "ts" in item)
+
+    def duplicates(self) -> tuple[int, int]:
+        """How many readings came again, and how many of a (device, ts) came with other values than before."""
+        seen: dict[tuple[str, int], object] = {}
+        again = others = 0
+        for device, item in self.points():
+            key = device, item["ts"]
+            if key in seen:
+                again += 1
+                others += seen[key] != item["values"]
+            seen[key] = item["values"]
+        return again, others
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -159,8 +177,9 @@ class Recorder:
         if self.cut_after is not None:
             self.cut_after -= 1
             if self.cut_after <= 0:
-                # Recorded, never acknowledged: it has to come again.
+                # Recorded, never acknowledged: it has to come again. A network that breaks does not say goodbye.
                 self.cut_after = None
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
                 writer.transport.abort()
                 return
         if self.acknowledge and qos:

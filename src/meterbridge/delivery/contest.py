@@ -53,7 +53,11 @@ class Contest:
         """Whether the connection has been up long enough to be ours alone."""
         return self._up_at is not None and now - self._up_at >= STABLE_S
 
+    @property
+    def excess(self) -> int:
+        """How often it was taken away since that was no more than chance."""
+        return max(0, self.times - (_TOLD if self._told else _SURE) + 1)
+
     def seen(self, now: float) -> int:
         """How often in a row it was taken away, 0 while that is no more than chance."""
-        sure = self.times >= (_TOLD if self._told else _SURE)
-        return self.times if sure and not self.lasted(now) else 0
+        return self.times if self.excess and not self.lasted(now) else 0

@@ -569,7 +569,7 @@ class Line:
         self._mouth.down()
         self._failures += 1
         # PUBACKs between two losses do not count where another client comes back as fast as we do.
-        failures = max(self._failures, self._contest.times - 1)
+        failures = max(self._failures, 1 + self._contest.excess)
         delay = full_jitter(failures, self._limits.backoff_first_s, self._limits.backoff_max_s, self._rng)
         self._due = self._now + delay
         self._listener(Disconnected(self.name, reason, delay, self._route.meter))

@@ -17,10 +17,11 @@ def taken(contest: Contest, times: int, *, told: bool = False, every: float = 2.
 def test_four_times_may_be_chance_and_five_may_not() -> None:
     contest = Contest()
     now = taken(contest, 4)
-    assert contest.seen(now) == 0
+    assert (contest.seen(now), contest.excess) == (0, 0)
     contest.up(now)
     contest.closed(now + 1, False)
     assert contest.seen(now + 1) == 5
+    assert contest.excess == 1
 
 
 def test_a_server_that_says_so_is_believed_the_second_time() -> None:
