@@ -46,6 +46,10 @@ class Mosquitto:
             "log_dest stderr\n"
         )
 
+    def use(self, configuration: Path) -> None:
+        """Start with another configuration file from now on; it has to name the same port."""
+        self._command[-1] = str(configuration)
+
     @property
     def pid(self) -> int:
         """Process id while it runs.

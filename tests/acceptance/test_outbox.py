@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import queue
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from meterbridge.delivery.outbox_file import Limits, OutboxFile
 from meterbridge.delivery.row import Row
 from meterbridge.model import MeterId
 from tests.acceptance.processes import run
+from tests.broker import Mosquitto
 
 
 def filled(folder: Path) -> None:
@@ -63,3 +73,61 @@ def test_gateway_config_writes_four_files_and_overwrites_none(tmp_path: Path) ->
         assert line in config.splitlines()
     assert "--force" in run("gateway-config", "gw", folder=tmp_path).refused_in_one_line(2)
     assert run("gateway-config", "gw", "--force", folder=tmp_path).code == 0
+
+
+def connected(
+    port: int, work: Callable[[mqtt.Client], object], ends: str, name: str = "tb-gateway-meters"
+) -> tuple[Any, ...]:
+    """Do something on a session that lasts, until a callback is called; what it was given."""
+    told: queue.Queue[tuple[Any, ...]] = queue.Queue()
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, name, clean_session=False)
+
+    def begin(*_: object) -> None:
+        work(client)
+
+    client.on_connect = begin
+    setattr(client, ends, lambda *arguments: told.put(arguments))
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    try:
+        return told.get(timeout=10)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that every account can pass through."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_mosquitto_keeps_what_waits_over_a_restart_with_the_configuration_written(
+    reachable: Path, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    done = run("gateway-config", "gw", "--broker-port", str(port), folder=reachable)
+    assert (done.code, done.err) == (0, "")
+    broker = Mosquitto(reachable, port)
+    broker.use(reachable / "gw" / "mosquitto.conf")
+    broker.start()
+    try:
+        connected(port, lambda client: client.subscribe("v1/devices/+/telemetry", qos=1), "on_subscribe")
+        connected(port, lambda client: client.publish("v1/devices/m1/telemetry", b"{}", qos=1), "on_publish", "service")
+        broker.stop()
+        broker.start()
+        *_, message = connected(port, lambda client: None, "on_message")
+        assert (message.topic, message.payload) == ("v1/devices/m1/telemetry", b"{}")
+    finally:
+        broker.stop()
+
+
+def test_a_folder_mosquitto_cannot_reach_is_told(tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("whoever is not root runs Mosquitto as himself")
+    (tmp_path / "closed").mkdir(mode=0o700)
+    done = run("gateway-config", "closed/gw", folder=tmp_path)
+    assert done.code == 0
+    assert "cannot pass through" in done.err

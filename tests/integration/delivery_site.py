@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -51,13 +52,14 @@ class Site:
         self.outbox = (data or folder) / "outbox.db"
         self._fleet = SimulatedFleet(FleetOptions(meters, port=0))
         self._port = port
+        self.api_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         route = f'route = "gateway"\ngateway_token = "{gateway_token}"\n' if gateway_token else ""
         (folder / "meterbridge.toml").write_text(
             f'[outbox]\npath = "{self.outbox}"\n'
             "[mqtt]\nbackoff_initial_s = 0.2\nbackoff_max_s = 1.0\n"
             "[polling]\nbackoff_initial_s = 0.1\nconnections_per_s = 1000.0\nperiod_s = 0.5\n"
-            f"[api]\nport = {free_port()}\n"
+            f"[api]\nport = {self.api_port}\n"
             f"[delivery]\nack_timeout_s = 2.0\n{route}{settings}"
         )
 
@@ -130,6 +132,14 @@ class Site:
         with closing(sqlite3.connect(self.outbox, timeout=10)) as db:
             (count,) = db.execute("SELECT count(*) FROM outbox").fetchone()
         return int(count)
+
+
+def tell(figures: str) -> None:
+    """Say what was counted; `make soak` shows it at its end."""
+    print(figures)
+    if file := os.environ.get("METERBRIDGE_FIGURES"):
+        with Path(file).open("a", encoding="utf-8") as out:
+            out.write(figures + "\n")
 
 
 def lost(committed: dict[str, list[int]], arrived: dict[str, list[int]]) -> dict[str, list[int]]:

@@ -19,7 +19,7 @@ import pytest
 from tests.broker import Mosquitto
 from tests.integration.delivery_proxy import Proxy
 from tests.integration.delivery_recorder import Recorder
-from tests.integration.delivery_site import Site, lost, out_of_order
+from tests.integration.delivery_site import Site, lost, out_of_order, tell
 from tests.integration.test_delivery import Subscriber, until
 
 SOAK = bool(os.environ.get("METERBRIDGE_SOAK"))
@@ -59,7 +59,7 @@ def report(what: str, committed: dict[str, list[int]], recorder: Recorder) -> No
     arrived = recorder.readings()
     missing = sum(map(len, lost(committed, arrived).values()))
     order = len(out_of_order(arrived))
-    print(
+    tell(
         f"{what}: {count(committed)} committed, {missing} lost, {again} came again, {others} of them changed,"
         f" {order} meters out of order"
     )

@@ -19,7 +19,7 @@ from tests.acceptance.processes import run
 from tests.broker import Mosquitto
 from tests.conftest import ROOT
 from tests.integration.delivery_recorder import Recorder
-from tests.integration.delivery_site import Site, lost, out_of_order
+from tests.integration.delivery_site import Site, lost, out_of_order, tell
 from tests.integration.test_delivery import until
 
 SOAK = bool(os.environ.get("METERBRIDGE_SOAK"))
@@ -138,7 +138,7 @@ async def test_what_a_killed_gateway_loses_is_its_own_and_the_gateway_route_lose
     missing = sum(map(len, of_gateway.values()))
     record_property("lost_by_tb_gateway", f"{missing} of {total}")
     ours = sum(map(len, direct.committed().values()))
-    print(f"killed {KILLS} times: tb-gateway lost {missing} of {total}, the gateway route {of_us or 0} of {ours}")
+    tell(f"killed {KILLS} times: tb-gateway lost {missing} of {total}, the gateway route {of_us or 0} of {ours}")
     assert of_us == {}
     # Not through our fault: all of it had been acknowledged by Mosquitto.
     assert through.waiting() == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from pathlib import Path
 from typing import Annotated
 
@@ -39,13 +41,18 @@ def gateway_config(
     target = folder.resolve()
     if provisioned:
         token, host, port = _provisioned(load_settings(config))
-    files = gateway_files(GatewaySettings(target, token, host, port, broker_host, broker_port, device_type))
+    account = _broker_account()
+    files = gateway_files(
+        GatewaySettings(target, token, host, port, broker_host, broker_port, device_type, account.pw_name)
+    )
     taken = [name for name in files if (target / name).exists()]
     if taken and not force:
         raise ConfigurationError(f"{folder} already holds {', '.join(taken)}; --force overwrites")
     try:
         for part in ("storage", "logs", "mosquitto"):
             (target / part).mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            os.chown(target / "mosquitto", account.pw_uid, account.pw_gid)
         for name, text in files.items():
             file = target / name
             if token in text:
@@ -55,6 +62,13 @@ def gateway_config(
             file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{folder} cannot be written: {error.strerror}") from None
+    closed = _closed_to(account, target / "mosquitto")
+    if closed is not None:
+        typer.echo(
+            f"meterbridge: user {account.pw_name} cannot pass through {closed}: Mosquitto would keep nothing over a"
+            " restart; choose another DIR",
+            err=True,
+        )
     typer.echo(f"mosquitto -c {target / 'mosquitto.conf'}")
     typer.echo(f"TB_GW_CONFIG_DIR={target} thingsboard-gateway")
     if token == _PLACE:
@@ -71,3 +85,26 @@ def _provisioned(settings: Settings) -> tuple[str, str, int]:
     if account is None or account.gateway_token is None:
         raise ConfigurationError("nothing is provisioned: meterbridge thingsboard login, then provision")
     return account.gateway_token, account.mqtt_host, account.mqtt_port
+
+
+def _broker_account() -> pwd.struct_passwd:
+    """Who Mosquitto runs as: whoever writes its files, and where that is root the account of its own that it has."""
+    own = pwd.getpwuid(os.geteuid())
+    if own.pw_uid != 0:
+        return own
+    try:
+        return pwd.getpwnam("mosquitto")
+    except KeyError:
+        return own
+
+
+def _closed_to(account: pwd.struct_passwd, folder: Path) -> Path | None:
+    """The first folder above one that an account cannot pass through."""
+    if account.pw_uid == 0:
+        return None
+    for parent in reversed(folder.parents):
+        state = parent.stat()
+        needed = 0o100 if state.st_uid == account.pw_uid else 0o010 if state.st_gid == account.pw_gid else 0o001
+        if not state.st_mode & needed:
+            return parent
+    return None

@@ -28,6 +28,7 @@ class GatewaySettings:
         broker_host: address Mosquitto listens on.
         broker_port: its port.
         device_type: device profile of new devices.
+        broker_user: account Mosquitto runs under where root starts it; it has to be able to write its storage.
     """
 
     folder: Path
@@ -37,6 +38,7 @@ class GatewaySettings:
     broker_host: str = "127.0.0.1"
     broker_port: int = 1884
     device_type: str = "dlms-meter"
+    broker_user: str = "mosquitto"
 
 
 def gateway_files(settings: GatewaySettings) -> dict[str, str]:
@@ -194,6 +196,9 @@ def _mosquitto(settings: GatewaySettings) -> str:
     return f"""# Between Meterbridge and tb-gateway, on this machine only.
 listener {settings.broker_port} {settings.broker_host}
 allow_anonymous true
+
+# Started by root it becomes this user, who can write the storage below: else all that waits is lost with a restart.
+user {settings.broker_user}
 
 # Sessions and queued messages survive a restart; written this often, in seconds, for a crash.
 persistence true
