@@ -15,6 +15,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from meterbridge.api import LOCAL_TOKEN, ApiServer
 from meterbridge.model import Meter, MeterId
@@ -140,6 +141,7 @@ def test_whatever_is_sent_there_is_no_500(site: Site) -> None:
         answer = case.call(headers={"Authorization": f"Bearer {site.operator}"}, timeout=30)
         seen.add(answer.status_code)
         assert answer.status_code != 500, (case.as_curl_command(), answer.text)
+        case.validate_response(answer, checks=[response_schema_conformance, status_code_conformance])
         if answer.status_code >= 400:
             assert answer.headers["content-type"] == ["application/problem+json"]
             assert answer.json()["detail"]
@@ -156,6 +158,22 @@ def test_without_a_token_there_is_no_way_in(site: Site) -> None:
             assert answer.status_code in (401, 413), (case.as_curl_command(), answer.text)
 
     each_case(site, 3, check)
+
+
+def test_every_answer_is_documented_with_an_example(site: Site) -> None:
+    models = site.document["components"]["schemas"]
+    for method, path in site.operations():
+        for status, answer in site.document["paths"][path][method.lower()]["responses"].items():
+            if path in (ENDLESS, "/metrics") or status == "204":
+                continue
+            [content] = answer["content"].values()
+            model = models[content["schema"]["$ref"].rpartition("/")[2]]
+            examples = model.get("examples") or [p.get("examples") for p in model["properties"].values()]
+            assert all(examples), (method, path, status)
+            for example in model.get("examples", ()):
+                # FastAPI leaves null out of examples.
+                missing = set(model.get("required", ())) - set(example)
+                assert all("null" in str(model["properties"][name]) for name in missing), (method, path, missing)
 
 
 def looks(viewer: httpx.Client) -> object:

@@ -42,9 +42,11 @@ def make_application(
         responses={
             code: {"model": Problem, "description": text}
             for code, text in (
+                (400, "the body is no JSON"),
                 (401, "no token, or not a known one"),
                 (403, "the token may not"),
                 (404, "no such meter or alarm"),
+                (409, "another meter has the name, or it cannot be done now"),
                 (413, "the body is too big"),
                 (422, "a value is not allowed"),
                 (429, "too many requests"),

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from meterbridge.api.documents import BackfillAnswer, gives
 from meterbridge.api.shapes import MeterPath
 from meterbridge.meter import Interval
 from meterbridge.model import MeterId
@@ -24,13 +25,18 @@ def history_routes(service: Service) -> APIRouter:
     """
     routes = APIRouter(prefix="/api/meters", tags=["meters"])
 
-    @routes.post("/{id}/backfill", status_code=202, summary="Have a time of the load profile read back between polls")
+    @routes.post(
+        "/{id}/backfill",
+        status_code=202,
+        summary="Have a time of the load profile read back between polls",
+        **gives(BackfillAnswer, 202),
+    )
     async def request(meter: MeterPath, start: FromQuery, end: ToQuery) -> dict[str, Any]:
         found = await service.repository.get(meter)
         wanted = service.history.request(found, Interval(start, end))
         return _shape(service, found.id, wanted)
 
-    @routes.get("/{id}/backfill", summary="How much of a time is still to be read back")
+    @routes.get("/{id}/backfill", summary="How much of a time is still to be read back", **gives(BackfillAnswer))
     async def progress(meter: MeterPath, start: FromQuery, end: ToQuery) -> dict[str, Any]:
         found = await service.repository.get(meter)
         return _shape(service, found.id, Interval(start, end))

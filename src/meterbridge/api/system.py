@@ -9,6 +9,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 
+from meterbridge.api.documents import (
+    AcknowledgedAnswer,
+    AlarmsAnswer,
+    FineAnswer,
+    HealthAnswer,
+    OutboxAnswer,
+    PlanAnswer,
+    QualityAnswer,
+    gives,
+)
 from meterbridge.api.events import EventHub
 from meterbridge.api.exposition import CONTENT_TYPE, exposition
 from meterbridge.api.problem import problem
@@ -30,7 +40,7 @@ def system_routes(service: Service, inspector: Inspector, hub: EventHub) -> APIR
     """
     routes = APIRouter(tags=["system"])
 
-    @routes.get("/api/system/health", summary="How the meters did over a window")
+    @routes.get("/api/system/health", summary="How the meters did over a window", **gives(HealthAnswer))
     async def health(minutes: MinutesQuery = 60) -> JSONResponse:
         until = round(time.time() * 1000) + 1
         since = until - minutes * 60_000
@@ -43,15 +53,21 @@ def system_routes(service: Service, inspector: Inspector, hub: EventHub) -> APIR
         )
         return JSONResponse(asdict(report))
 
-    @routes.get("/api/system/qos", summary="Service, meters, servers and metrics against their targets")
+    @routes.get(
+        "/api/system/qos", summary="Service, meters, servers and metrics against their targets", **gives(QualityAnswer)
+    )
     async def qos() -> JSONResponse:
         return JSONResponse(asdict(await inspector.quality(service.repository, service.database)))
 
-    @routes.get("/api/system/plan", summary="What is wrong and what to do about it, most urgent first")
+    @routes.get(
+        "/api/system/plan", summary="What is wrong and what to do about it, most urgent first", **gives(PlanAnswer)
+    )
     async def plan() -> JSONResponse:
         return JSONResponse(asdict(await inspector.plan(service.repository, service.database)))
 
-    @routes.get("/api/system/outbox", summary="What waits to be delivered, and over which routes")
+    @routes.get(
+        "/api/system/outbox", summary="What waits to be delivered, and over which routes", **gives(OutboxAnswer)
+    )
     async def outbox() -> dict[str, Any]:
         stats = service.outbox_stats()
         return {
@@ -66,7 +82,7 @@ def system_routes(service: Service, inspector: Inspector, hub: EventHub) -> APIR
             "routes": [asdict(route) for route in service.route_stats()],
         }
 
-    @routes.get("/api/alarms", summary="Open alarms, or all of a window")
+    @routes.get("/api/alarms", summary="Open alarms, or all of a window", **gives(AlarmsAnswer))
     async def alarms(
         minutes: Annotated[int | None, Query(ge=1, le=525_600, description="all of this window; else the open")] = None,
     ) -> dict[str, Any]:
@@ -77,7 +93,12 @@ def system_routes(service: Service, inspector: Inspector, hub: EventHub) -> APIR
             found = await service.alarms.alarms(until - minutes * 60_000, until)
         return {"alarms": [alarm_shape(alarm) for alarm in found]}
 
-    @routes.post("/api/alarms/{id}/acknowledge", summary="Note that you have seen an alarm; it stays open", tags=[])
+    @routes.post(
+        "/api/alarms/{id}/acknowledge",
+        summary="Note that you have seen an alarm; it stays open",
+        tags=[],
+        **gives(AcknowledgedAnswer),
+    )
     async def acknowledge(
         alarm: Annotated[int, Path(alias="id", ge=1, le=2**31 - 1, examples=[1])], request: Request
     ) -> JSONResponse:
@@ -94,11 +115,11 @@ def system_routes(service: Service, inspector: Inspector, hub: EventHub) -> APIR
     async def metrics() -> PlainTextResponse:
         return PlainTextResponse(await exposition(service), media_type=CONTENT_TYPE)
 
-    @routes.get("/healthz", summary="The process answers")
+    @routes.get("/healthz", summary="The process answers", **gives(FineAnswer))
     async def alive() -> dict[str, str]:
         return {"status": "ok"}
 
-    @routes.get("/readyz", summary="Meters are polled, nothing that should run for ever has ended")
+    @routes.get("/readyz", summary="Meters are polled, nothing that should run for ever has ended", **gives(FineAnswer))
     async def ready() -> JSONResponse:
         if service.broken.is_set() or service.bridge is None:
             return problem(503, "the service is not working")
