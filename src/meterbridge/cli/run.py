@@ -16,7 +16,7 @@ from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.cli.logs import configure_logging
 from meterbridge.cli.supervisor import Supervisor
 from meterbridge.errors import ConfigurationError, StoreError
-from meterbridge.service import Service
+from meterbridge.service import Service, keep_garbage_small, process_use
 from meterbridge.settings import Settings, load_settings
 
 _log = structlog.get_logger(__name__)
@@ -53,7 +53,10 @@ async def _run(settings: Settings, config: Path | None, supervisor: Supervisor) 
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     watching = [asyncio.ensure_future(event.wait()) for event in (stop, service.broken)]
-    feeding = asyncio.create_task(supervisor.feed())
+    aside = [
+        asyncio.create_task(supervisor.feed()),
+        asyncio.create_task(keep_garbage_small(lambda: process_use().memory)),
+    ]
     try:
         await service.start()
         await api.start()
@@ -68,7 +71,8 @@ async def _run(settings: Settings, config: Path | None, supervisor: Supervisor) 
             task.cancel()
         await api.stop()
         await service.stop()
-        feeding.cancel()
+        for beside in aside:
+            beside.cancel()
     return stop.is_set()
 
 
