@@ -37,8 +37,10 @@ check: ## ruff, mypy --strict, import-linter
 	@$(PY) -m mypy --strict
 	@.venv/bin/lint-imports --no-logo
 
-bench: ## benchmarks; ARGS="hdlc" for some
+bench: ## benchmarks; ARGS="dlms" for some
 	@tools/venv.sh test
+	@tools/debian.sh $(TEST_PACKAGES)
+	@tools/gateway.sh
 	@exec $(PY) -m benchmarks $(ARGS)
 
 fuzz: ## the hypothesis tests with many more examples

@@ -68,9 +68,13 @@ def simulators(count: int, folder: Path, faults: bool) -> Iterator[int]:
 
 
 @contextmanager
-def service(folder: Path, **variables: str) -> Iterator[Path]:
+def service(folder: Path, *, core: int | None = None, **variables: str) -> Iterator[Path]:
+    """Run the service, on one core where one is given; yields its log."""
     log = folder / "logs" / "meterbridge.log"
-    with _process(["run"], folder, subprocess.DEVNULL, **variables):
+    with _process(["run"], folder, subprocess.DEVNULL, **variables) as process:
+        if core is not None:
+            # Before it has made its threads: they inherit it.
+            os.sched_setaffinity(process.pid, {core})
         yield log
 
 
