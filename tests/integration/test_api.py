@@ -13,7 +13,7 @@ import pytest
 
 from meterbridge.api import LOCAL_TOKEN, ApiServer, check_exposure
 from meterbridge.errors import ConfigurationError
-from meterbridge.service import Service
+from meterbridge.service import Service, open_vault
 from meterbridge.settings import (
     ApiSettings,
     DatabaseSettings,
@@ -22,7 +22,7 @@ from meterbridge.settings import (
     PollingSettings,
     Settings,
 )
-from meterbridge.store import Raise, Role, Severity, TokenRepository
+from meterbridge.store import Account, AccountRepository, Raise, Role, Severity, TokenRepository
 
 SECRET = "pa55-w0rd-x"
 TB_TOKEN = "t0ken-of-thingsboard"
@@ -322,3 +322,29 @@ def test_it_is_never_open_to_others_without_tls_and_tokens(tmp_path: Path) -> No
             check_exposure(ApiSettings(host=host, behind_proxy=True), 0)
         check_exposure(ApiSettings(host=host, behind_proxy=True), 1)
         check_exposure(ApiSettings(host=host, tls_cert=tmp_path / "c", tls_key=tmp_path / "k"), 1)
+
+
+async def test_thingsboard_is_asked_where_somebody_has_logged_in(
+    running: Running, free_port: Callable[[], int]
+) -> None:
+    port = free_port()
+    vault = open_vault(running.settings.database)
+    account = Account(f"http://127.0.0.1:{port}", "ann", SECRET, None, "127.0.0.1", 1883)
+    await AccountRepository(running.service.database, vault).save(account)
+
+    async def level() -> str:
+        checks = (await running.viewer.get("/api/system/qos")).json()["checks"]
+        [check] = [check for check in checks if check["name"] == "thingsboard"]
+        assert check["detail"] == account.server
+        assert SECRET not in json.dumps(checks)
+        found: str = check["level"]
+        return found
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    assert await level() == "critical"
+    async with await asyncio.start_server(refuse, "127.0.0.1", port):
+        assert await level() == "ok"

@@ -111,6 +111,8 @@ def watch(
 
 
 def _lines(service: RunningService, board: Board, every: float, count: int | None, as_json: bool) -> None:
+    # So that the first shows readings already.
+    time.sleep(min(every, 1.0))
     for _ in _refreshes(every, count, None):
         _refresh(service, board)
         rows = board.rows()

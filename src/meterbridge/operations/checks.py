@@ -48,7 +48,7 @@ def least(name: str, value: float | None, unit: str, warning: float, critical: f
     if value is None:
         return Check(name, Level.UNKNOWN, "nothing measured", wanted, None, detail)
     level = Level.CRITICAL if value < critical else Level.WARNING if value < warning else Level.OK
-    return Check(name, level, f"{value:.1f} {unit}", wanted, value, detail)
+    return Check(name, level, f"{_shown(value)} {unit}", wanted, value, detail)
 
 
 def most(name: str, value: float | None, unit: str, warning: float, critical: float, detail: str = "") -> Check:
@@ -57,7 +57,11 @@ def most(name: str, value: float | None, unit: str, warning: float, critical: fl
     if value is None:
         return Check(name, Level.UNKNOWN, "nothing measured", wanted, None, detail)
     level = Level.CRITICAL if value > critical else Level.WARNING if value > warning else Level.OK
-    return Check(name, level, f"{value:.1f} {unit}", wanted, value, detail)
+    return Check(name, level, f"{_shown(value)} {unit}", wanted, value, detail)
+
+
+def _shown(value: float) -> str:
+    return f"{value:.0f}" if value.is_integer() else f"{value:.1f}"
 
 
 def metric_checks(

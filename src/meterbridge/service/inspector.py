@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from http import HTTPStatus
 
+import httpx
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.delivery import BrokerRoute, RouteBook, RouteSettings
@@ -18,6 +21,7 @@ from meterbridge.operations import (
     OutboxFact,
     Places,
     Plan,
+    ProbeFact,
     Quality,
     RouteFact,
     Target,
@@ -65,6 +69,8 @@ class Inspector:
         else:
             probes, reachable = await probe(targets, _PROBE_TIMEOUT), {}
         facts = await gather(repository, engine, self._places, self._told(), _now(), settings.targets.window_minutes)
+        if account is not None:
+            probes.append(await self._ask_thingsboard(account.server))
         facts = replace(facts, probes=tuple(probes), reachable=reachable or facts.reachable)
         return await asyncio.to_thread(quality_of, facts, settings.targets)
 
@@ -77,6 +83,19 @@ class Inspector:
         targets = self._settings.targets
         facts = await gather(repository, engine, self._places, self._told(), _now(), targets.window_minutes)
         return await asyncio.to_thread(plan_of, facts, targets)
+
+    async def _ask_thingsboard(self, server: str) -> ProbeFact:
+        """Whether the REST API answers at all, whatever it says to a stranger."""
+        authorities = self._settings.thingsboard.tls_ca
+        try:
+            trust = True if authorities is None else ssl.create_default_context(cafile=str(authorities))
+            async with httpx.AsyncClient(verify=trust, timeout=_PROBE_TIMEOUT, trust_env=False) as client:
+                answer = await client.get(f"{server}/")
+        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            return ProbeFact("ThingsBoard", server, False, f"does not answer: {str(error) or type(error).__name__}")
+        broken = answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        told = f"status {answer.status_code}" if broken else "answers"
+        return ProbeFact("ThingsBoard", server, not broken, told)
 
     def _told(self) -> Live | None:
         return None if self._live is None else self._live()

@@ -406,6 +406,7 @@ class Service:
     def _delivery_event(self, event: Event) -> None:
         what = type(event).__name__
         told = {name: getattr(event, name) for name in event.__dataclass_fields__}
+        told = {name: round(value, 1) if isinstance(value, float) else value for name, value in told.items()}
         (_log.info if isinstance(event, (Connected, StorageRecovered)) else _log.warning)("delivery", what=what, **told)
         self._delivery_alarms.happened(event, time.time())
         if self._hearing is not None and self._settings.rpc.enabled:
