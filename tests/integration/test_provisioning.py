@@ -474,3 +474,15 @@ async def test_refusals_are_one_clear_sentence(server: StandIn, free_port: Calla
     with pytest.raises(ThingsBoardUnreachable, match=f"{nobody.url} does not answer"):
         await provision(nobody, Home())
     assert server.store.devices == {}
+
+
+async def test_a_second_factor_and_another_address_are_said(server: StandIn) -> None:
+    server.asks_for_second_factor = True
+    with pytest.raises(ThingsBoardRefused, match="for a second factor; take an API key"):
+        await provision(server, Home())
+    server.asks_for_second_factor = False
+    with (
+        failing(server, lambda index, method, path: "redirect"),
+        pytest.raises(ThingsBoardRefused, match=r"sends us to https://tb\.example\.org/: log in there"),
+    ):
+        await provision(server, Home())

@@ -69,6 +69,7 @@ class StandIn:
         self.authority = "TENANT_ADMIN"
         self.persists_activity = False
         self.hides_version = False
+        self.asks_for_second_factor = False
         self.store = Store()
         self.requests: list[tuple[str, str]] = []
         self.fault: Callable[[int, str, str], str | None] = lambda index, method, path: None
@@ -170,6 +171,9 @@ class StandIn:
             headers = [(b"retry-after", self.retry_after.encode())] if fault == "429" else []
             await _answer(send, int(fault), {"status": int(fault), "message": f"a fault of {fault}"}, headers)
             return
+        if fault == "redirect":
+            await _answer(send, 308, None, [(b"location", b"https://tb.example.org/")])
+            return
         if fault == "cut":
             await _cut(send)
             return
@@ -205,7 +209,8 @@ class StandIn:
     def _tokens(self) -> dict[str, str]:
         number = next(self._ids)
         self._bearers[f"bearer-{number}"] = 0
-        return {"token": f"bearer-{number}", "refreshToken": f"refresh-{number}"}
+        tokens = {"token": f"bearer-{number}", "refreshToken": f"refresh-{number}"}
+        return {**tokens, "scope": "PRE_VERIFICATION_TOKEN"} if self.asks_for_second_factor else tokens
 
     def _authorize(self, headers: dict[bytes, bytes]) -> None:
         given = headers.get(b"x-authorization", b"").decode()

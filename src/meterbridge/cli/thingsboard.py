@@ -83,7 +83,8 @@ def login(
         api_key = None
     host = mqtt_host or str(urlsplit(url).hostname)
     port = mqtt_port or (_MQTTS if settings.mqtt.tls_ca is not None else _MQTT)
-    account = Account(url, user, password if user is not None else None, api_key, host, port)
+    key = api_key.strip() if api_key is not None else None
+    account = Account(url, user, password if user is not None else None, key, host, port)
     check_account(account)
 
     async def work(_: MeterRepository, engine: AsyncEngine) -> str:

@@ -41,6 +41,7 @@ from meterbridge.thingsboard.server import Server, look_at
 
 _T = TypeVar("_T")
 _AT_ONCE = 8
+_ON_THE_WAY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,8 @@ async def take_away(
     """Remove meters from ThingsBoard; with `everything` what all share too."""
     provisioner, entities = provisioner_for(rest, server, site.settings, changes, dry_run)
     here = _here(site, running_service(site.settings), chosen)
+    names = [meter.device_name for meter in chosen]
+    stopped = False
     for meter in chosen:
         # First nothing is sent any more: a reading through the gateway would make the device anew.
         row = unprovisioned(meter)
@@ -112,7 +115,12 @@ async def take_away(
             if not dry_run:
                 await here.store(row)
             entities.note("meter", meter.name, "update", "no longer delivered")
-        await provisioner.remove_device(meter.device_name)
+            stopped = True
+    if stopped and here.runs and not dry_run:
+        # What is on its way has to arrive first.
+        await asyncio.sleep(_ON_THE_WAY_S)
+    for name in names:
+        await provisioner.remove_device(name)
     if everything:
         await provisioner.remove_foundation(_catalogue())
         if not dry_run and site.account.gateway_token is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from meterbridge.delivery import Kind, Outbox, Row, Ticket
-from meterbridge.errors import StoreError
+from meterbridge.errors import DeliveryError, StoreError
 from meterbridge.fleet import DeliveryTally
 from meterbridge.meter import Polled
 from meterbridge.model import Meter, MeterId, Reading
@@ -67,7 +68,9 @@ class Outgoing:
         if self.outbox is None or known is None:
             return
         told = alarm_attributes(self.open_alarms.get(meter, {}))
-        self.outbox.put(meter, self._destinations.name_of(meter), known.device_name, at, told, Kind.ATTRIBUTES)
+        # An alarm of the outbox itself may come while it closes: then there is nobody left to tell.
+        with suppress(DeliveryError):
+            self.outbox.put(meter, self._destinations.name_of(meter), known.device_name, at, told, Kind.ATTRIBUTES)
 
     def history(self, meter: Meter, readings: Sequence[Reading]) -> list[Ticket]:
         """Put what a meter kept into the outbox; return the tickets of the commits it is part of."""

@@ -115,3 +115,6 @@ def check_account(account: Account) -> None:
     named = account.username is not None and account.password is not None
     if named == (account.api_key is not None) or (account.username is None) != (account.password is None):
         raise ConfigurationError("give either a user name with its password or an API key")
+    key = account.api_key
+    if key is not None and not (key and key.isascii() and key.isprintable() and " " not in key):
+        raise ConfigurationError("an API key is printable ASCII without spaces")

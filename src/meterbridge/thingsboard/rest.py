@@ -203,9 +203,14 @@ class ThingsBoardRest:
     def _keep(self, answer: httpx.Response) -> None:
         try:
             content = answer.json()
-            self._bearer, self._refresh = str(content["token"]), content.get("refreshToken")
+            token, refresh, scope = str(content["token"]), content.get("refreshToken"), content.get("scope")
         except (ValueError, KeyError, TypeError, AttributeError):
             raise ThingsBoardRefused(f"{self.server} is no ThingsBoard: it gives no token for a login") from None
+        if scope == "PRE_VERIFICATION_TOKEN":
+            raise ThingsBoardRefused(
+                f"ThingsBoard at {self.server} asks {self._credentials.username} for a second factor; take an API key"
+            )
+        self._bearer, self._refresh = token, refresh
 
     def _judge(self, method: str, path: str, answer: httpx.Response, missing_ok: bool) -> Any:
         status = answer.status_code
@@ -218,6 +223,9 @@ class ThingsBoardRest:
                 raise ThingsBoardRefused(f"{self.server} is no ThingsBoard: {path} is not answered in JSON") from None
         if status == 404 and missing_ok:
             return None
+        if 300 <= status < 400:
+            where = answer.headers.get("Location", "another address")
+            raise ThingsBoardRefused(f"{self.server} sends us to {where[:_LONGEST_WORD]}: log in there", status)
         reason = _reason(answer)
         if status == 401:
             who = "the API key" if self._credentials.api_key is not None else self._credentials.username

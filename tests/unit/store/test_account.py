@@ -52,3 +52,10 @@ async def test_a_rotation_takes_the_account_with_it(engine: AsyncEngine, vault: 
 def test_either_a_user_or_a_key(username: str | None, password: str | None, api_key: str | None) -> None:
     with pytest.raises(ConfigurationError, match="either a user name with its password or an API key"):
         check_account(Account("http://tb", username, password, api_key, "tb", 1883))
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\nb", "schlüssel"])
+def test_a_key_that_no_header_can_hold(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="printable ASCII") as caught:
+        check_account(Account("http://tb", None, None, key, "tb", 1883))
+    assert not key or key not in str(caught.value)
