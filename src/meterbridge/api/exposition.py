@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from meterbridge.delivery import PublisherStats
-from meterbridge.fleet import RunState
+from meterbridge.delivery import OutboxStats, PublisherStats
+from meterbridge.fleet import OpenAlarm, RunState, WorkerStatus
+from meterbridge.model import MeterId
 from meterbridge.service import Service
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -18,10 +20,25 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 async def exposition(service: Service) -> str:
     """Write the metrics of this moment."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(list(_metrics(service))))
+    moment = _Moment(service.statuses(), list(service.desk.open.items()), service.outbox_stats(), service.route_stats())
     # In a thread: thousands of lines would hold up polls.
-    return (await asyncio.to_thread(generate_latest, registry)).decode()
+    return await asyncio.to_thread(_written, moment)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """What is looked at on the loop; the counters in it go on counting."""
+
+    statuses: list[WorkerStatus]
+    alarms: list[tuple[tuple[MeterId | None, str], OpenAlarm]]
+    outbox: OutboxStats
+    routes: list[PublisherStats]
+
+
+def _written(moment: _Moment) -> str:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(list(_metrics(moment))))
+    return generate_latest(registry).decode()
 
 
 class _Collector:
@@ -32,8 +49,7 @@ class _Collector:
         return self._metrics
 
 
-def _metrics(service: Service) -> Iterator[Metric]:
-    statuses = service.statuses()
+def _metrics(moment: _Moment) -> Iterator[Metric]:
     up = GaugeMetricFamily("meterbridge_meter_running", "1 while a meter is polled.", labels=["meter", "name"])
     counters = {
         name: CounterMetricFamily(f"meterbridge_meter_{name}", text, labels=["meter", "name"])
@@ -47,7 +63,7 @@ def _metrics(service: Service) -> Iterator[Metric]:
         )
     }
     latency = CounterMetricFamily("meterbridge_meter_answer_seconds", "Time of all answers.", labels=["meter", "name"])
-    for status in statuses:
+    for status in moment.statuses:
         labels = [str(status.meter.id), status.meter.name]
         up.add_metric(labels, float(status.state is RunState.RUNNING))
         for name, family in counters.items():
@@ -56,13 +72,13 @@ def _metrics(service: Service) -> Iterator[Metric]:
     yield from (up, *counters.values(), latency)
     alarms = GaugeMetricFamily("meterbridge_alarms_open", "Alarms that are open.", labels=["type", "severity"])
     open_alarms: dict[tuple[str, str], int] = {}
-    for (_, type_), alarm in service.desk.open.items():
+    for (_, type_), alarm in moment.alarms:
         key = (str(type_), str(alarm.severity))
         open_alarms[key] = open_alarms.get(key, 0) + 1
     for (type_, severity), number in open_alarms.items():
         alarms.add_metric([type_, severity], number)
     yield alarms
-    outbox = service.outbox_stats()
+    outbox = moment.outbox
     yield GaugeMetricFamily("meterbridge_outbox_rows", "Messages waiting on disk.", outbox.rows)
     yield GaugeMetricFamily("meterbridge_outbox_octets", "Their payload, octets.", outbox.octets)
     yield GaugeMetricFamily("meterbridge_outbox_quarantined", "Messages put aside.", outbox.quarantined)
@@ -73,7 +89,7 @@ def _metrics(service: Service) -> Iterator[Metric]:
     for meter, loss in outbox.losses.items():
         dropped.add_metric([str(meter)], loss.rows)
     yield dropped
-    yield from _routes(service.route_stats(), time.time())
+    yield from _routes(moment.routes, time.time())
 
 
 _ROUTE_COUNTERS = {
