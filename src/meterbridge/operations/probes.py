@@ -27,6 +27,7 @@ class Target:
         port: where.
         username: None for none. Never shown by repr.
         password: likewise.
+        own: subscriptions of ours there, which say nothing about a gateway.
         ca: PEM file of trusted authorities, None for plain TCP; `cert` and `key` our own.
     """
 
@@ -38,6 +39,7 @@ class Target:
     ca: str | None = None
     cert: str | None = None
     key: str | None = None
+    own: int = field(default=0, kw_only=True)
 
 
 async def probe(targets: Iterable[Target], timeout: float) -> list[ProbeFact]:
@@ -92,16 +94,16 @@ def _ask(target: Target, timeout: float) -> list[ProbeFact]:
         facts = [ProbeFact(target.role, where, True, "answers")]
         if target.role == "broker":
             counted.wait(timeout)
-            facts.append(_gateway(where, told.get("subscriptions")))
+            facts.append(_gateway(where, told.get("subscriptions"), target.own))
         return facts
     finally:
         client.disconnect()
         client.loop_stop()
 
 
-def _gateway(where: str, subscriptions: int | None) -> ProbeFact:
+def _gateway(where: str, subscriptions: int | None, own: int) -> ProbeFact:
     if subscriptions is None:
         return ProbeFact("gateway", where, None, "the broker does not tell whether anybody subscribes")
-    if subscriptions == 0:
+    if subscriptions <= own:
         return ProbeFact("gateway", where, False, "nobody subscribes: what is published goes nowhere")
-    return ProbeFact("gateway", where, True, f"{subscriptions} subscriptions at the broker")
+    return ProbeFact("gateway", where, True, f"{subscriptions - own} subscriptions at the broker besides ours")

@@ -63,7 +63,8 @@ class Inspector:
         settings = self._settings
         meters = [meter for meter in (await repository.load_meters()).meters if meter.status != "inactive"]
         account = await AccountRepository(engine, open_vault(settings.database)).load()
-        targets = probe_targets(meters, route_settings(settings.mqtt, settings.delivery, account))
+        routes = route_settings(settings.mqtt, settings.delivery, account, settings.rpc)
+        targets = probe_targets(meters, routes, running=self._live is not None)
         if self._live is None:
             probes, reachable = await asyncio.gather(probe(targets, _PROBE_TIMEOUT), self._ping(meters))
         else:
@@ -116,10 +117,15 @@ class Inspector:
         return dict(zip([meter.id for meter in meters], found, strict=True))
 
 
-def probe_targets(meters: Iterable[Meter], routes: RouteSettings) -> list[Target]:
+def probe_targets(meters: Iterable[Meter], routes: RouteSettings, *, running: bool) -> list[Target]:
     """List the servers that readings go to, each once.
 
     ThingsBoard is asked without a token: a second client with the same one would throw the first out.
+
+    Args:
+        meters: those that are polled.
+        routes: how they are delivered.
+        running: whether the service is connected, and subscribes there itself.
     """
     book = RouteBook(routes, lambda _: True)
     found: dict[tuple[str, str, int], Target] = {}
@@ -134,7 +140,9 @@ def probe_targets(meters: Iterable[Meter], routes: RouteSettings) -> list[Target
         to, tls = route.endpoint, route.endpoint.tls
         files = () if tls is None else (str(tls.ca), *(str(f) for f in (tls.certificate, tls.key) if f is not None))
         if isinstance(route, BrokerRoute):
-            target = Target("broker", to.host, to.port, to.username, to.password, *files)
+            target = Target(
+                "broker", to.host, to.port, to.username, to.password, *files, own=len(to.subscriptions) * running
+            )
         else:
             target = Target("ThingsBoard", to.host, to.port, None, None, *files)
         found[target.role, to.host, to.port] = target
