@@ -199,7 +199,7 @@ def test_each_fault_gets_its_own_diagnosis(site: Site, free_port: Callable[[], i
         rows[10].update(tb_port=nobody)
         rows[11].update(tb_port=strict.port, tb_token=TOKEN)
         rows[12].update(tb_port=stalled.port)
-        rows.append({**there, "name": "shared", "port": first, "tb_token": TOKEN})
+        rows.append({**there, "name": "shared", "port": first, "tb_token": f"{TOKEN}-2"})
         # A meter takes one client: that one reads the first.
         del rows[0]
         rows += [
