@@ -200,6 +200,20 @@ def test_set_with_a_type_looks_at_nothing_first(run: Run, meter: ToldMeter) -> N
     assert meter.written == [(place(1, "0-0:96.1.0", 2), double_long_unsigned(5))]
 
 
+def test_negative_numbers_are_values_and_other_dashes_are_mistakes(run: Run, meter: ToldMeter) -> None:
+    meter.values[place(1, "0-0:96.1.0", 2)] = Data(DataType.LONG, 5)
+    assert run("set", "1:0-0:96.1.0:2", "-60") == Ended(0, "value: -60\n", "")
+    assert run("set", "1:0-0:96.1.0:2", "-0x10", "--json").code == 0
+    assert [value.value for _, value in meter.written] == [-60, -16]
+    for verb, mistyped in (("set", "--jsn"), ("set", "-x"), ("call", "--jsn")):
+        ended = run(verb, "70:0-0:96.3.10:1", mistyped)
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.err.startswith(f"meterbridge: no such option: {mistyped};")
+        assert ended.err.count("\n") == 1
+    assert len(meter.written) == 2
+    assert meter.called == []
+
+
 def test_what_may_not_be_written(run: Run, meter: ToldMeter) -> None:
     meter.writable = False
     assert run("set", "3:1-0:32.7.0:2", "5") == Ended(1, "", "meterbridge: 3:1-0:32.7.0:2: read-write-denied\n")

@@ -76,13 +76,16 @@ class _Commands(TyperGroup):
             command = get_command(found)
         else:
             alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            alone.command(cmd_name, context_settings=_CONTEXT)(found)
+            context = {**_CONTEXT, "ignore_unknown_options": cmd_name in _TAKE_NEGATIVE_NUMBERS}
+            alone.command(cmd_name, context_settings=context)(found)
             command = get_command(alone)
         command.name = cmd_name
         return command
 
 
-_CONTEXT = {"help_option_names": ["-h", "--help"]}
+_CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+_TAKE_NEGATIVE_NUMBERS = ("set", "call")
+"""Commands whose VALUE may be -60: they are left to say themselves that an option is unknown."""
 app = typer.Typer(
     name="meterbridge",
     cls=_Commands,

@@ -76,6 +76,13 @@ def _target(text: str) -> _Target:
     return _Target(class_id, name, index)
 
 
+def _no_option(text: str) -> str:
+    """Tell a negative number from a mistyped option."""
+    if text.startswith("-") and not text[1:2].isdigit() and text[1:2] != ".":
+        raise ConfigurationError(f"no such option: {text}; a value that begins with - takes a type in front: text:{text}")
+    return text
+
+
 def _unrefused(error: MeterError, what: object) -> MeterError:
     """Say of which attribute or method a refusal speaks."""
     if isinstance(error, DataAccessError):
@@ -170,7 +177,7 @@ def set_(
     """
     target = _target(where)
     descriptor = AttributeDescriptor(target.class_id, target.logical_name, target.attribute())
-    typed = typed_value(value)
+    typed = typed_value(_no_option(value))
     back = asyncio.run(_set(meter, descriptor, value, typed, confirmed=not unconfirmed))
     name = attribute_name(target.class_id, descriptor.attribute)
     # Written it is: that it may not be read is no failure.
@@ -219,7 +226,7 @@ def call(
     method = MethodDescriptor(target.class_id, target.logical_name, target.method())
     parameters: Data | None = _NO_PARAMETERS
     if value is not None and value != "none":
-        parameters = typed_value(value)
+        parameters = typed_value(_no_option(value))
         if parameters is None:
             raise ConfigurationError(f"{value!r} has no type: say {TYPED_FORM}")
     elif value == "none":

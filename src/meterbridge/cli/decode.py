@@ -95,7 +95,10 @@ def decode(
 def _content(file: str) -> bytes:
     try:
         if file == "-":
-            content = sys.stdin.buffer.read(_MOST_OCTETS + 1)
+            # None where whoever started us closed it.
+            content = sys.stdin.buffer.read(_MOST_OCTETS + 1) if sys.stdin is not None else b""
+        elif not file:
+            raise ConfigurationError("'' names no file")
         else:
             with Path(file).open("rb") as stream:
                 content = stream.read(_MOST_OCTETS + 1)

@@ -544,5 +544,5 @@ def _initiate_error(apdu: bytes) -> MeterError:
     """What an error in answer to the AARQ means: that it cannot be deciphered is a matter of keys."""
     error = service_error(apdu)
     if apdu.startswith(_DECIPHERING_ERROR[apdu[0]], 2):
-        return AuthenticationFailed(f"the meter has other keys: {error}")
+        return AuthenticationFailed(f"the meter has other keys, or demands another protection: {error}")
     return error

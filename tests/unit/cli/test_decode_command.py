@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from meterbridge.cli import main
 from meterbridge.cli.app import app
 from meterbridge.cli.octets import octets_from
 from meterbridge.dlms import Frame
@@ -203,6 +205,22 @@ def test_noise_alone_is_one_refusal() -> None:
 def test_a_file_that_is_not_there() -> None:
     code, _, error = decode("/nonexistent/dump")
     assert (code, error) == (2, "/nonexistent/dump cannot be read: No such file or directory")
+
+
+def test_no_file_name_is_told_from_a_folder() -> None:
+    code, _, error = decode("")
+    assert (code, error) == (2, "'' names no file")
+
+
+def test_standard_input_that_was_closed_holds_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["meterbridge", "decode"])
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "meterbridge: there is nothing to decode\n"
 
 
 def test_for_people_values_stand_in_lines_and_no_markup_is_read() -> None:

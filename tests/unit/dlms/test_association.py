@@ -280,9 +280,9 @@ def test_refused_and_asked_again(aare: Aare, words: str, about_authentication: b
             ServiceError,
             "confirmed-service-error, write: application reference",
         ),
-        (ConfirmedServiceError(6, 0, 6).encode(), AuthenticationFailed, "other keys: confirmed-service-error, write"),
+        (ConfirmedServiceError(6, 0, 6).encode(), AuthenticationFailed, "other keys.*: confirmed-service-error, write"),
         (ExceptionResponse(1, 2).encode(), ServiceError, "exception-response: service not allowed"),
-        (ExceptionResponse(2, 5).encode(), AuthenticationFailed, "other keys: exception-response"),
+        (ExceptionResponse(2, 5).encode(), AuthenticationFailed, "other keys.*: exception-response"),
         # An AARE that says accepted, and an error where the agreement should be.
         (Aare(1, 0, 0, ConfirmedServiceError(1, 6, 1).encode()).encode(), ServiceError, "confirmed-service-error"),
         (Aare(1, 0, 0, ConfirmedServiceError(1, 0, 6).encode()).encode(), AuthenticationFailed, "initiate"),
