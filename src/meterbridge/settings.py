@@ -323,6 +323,9 @@ class ThingsBoardSettings(_Section):
     request_timeout_s: Seconds = Field(
         default=30.0, description="Longest wait for an answer of ThingsBoard, in seconds."
     )
+    request_retry_s: Seconds = Field(
+        default=0.5, description="Wait before a request is made again, in seconds; it doubles from one to the next."
+    )
     seen_timeout_s: Seconds = Field(
         default=60.0, description="Longest wait for a reading that was sent to appear in ThingsBoard, in seconds."
     )

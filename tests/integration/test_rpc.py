@@ -31,6 +31,7 @@ from meterbridge.simulator import FleetOptions, SimulatedFleet
 from meterbridge.simulator.behaviour import Action, Behaviour, Faithful, Send
 from meterbridge.simulator.meter import SimulatedMeter
 from meterbridge.store import MeterRepository, open_database
+from meterbridge.thingsboard.rpc import CHANGING
 from tests.acceptance.processes import run
 from tests.broker import Mosquitto
 from tests.integration.test_fleet import until
@@ -250,7 +251,15 @@ async def test_what_cannot_be_done_is_refused_with_a_reason_and_changes_nothing(
         assert unknown == {"error": "there is no active meter of this device name"}
         assert here.reconnections() == [0, 0]
         assert here.conducts()
-        assert {row[1] for row in here.audit()} <= {"backfill"}
+        # What would have changed something is written down, understood or not.
+        changing = [(method, reason) for method, _, reason in REFUSED if method in CHANGING]
+        assert len(changing) > 10
+        audited = here.audit()
+        assert [row[1] for row in audited] == [method for method, _ in changing]
+        for row, (_, reason) in zip(audited, changing, strict=True):
+            assert row[3].startswith("not done: ")
+            assert reason in row[3]
+        assert '{"on": "true"}' in {row[2] for row in audited}
 
 
 async def test_the_relay_is_off_limits_unless_both_say_so_and_every_try_is_written_down(

@@ -132,7 +132,7 @@ async def thingsboard_site(
         f'[database]\nurl = "sqlite+aiosqlite:///{folder}/data/admin.db"\nkey_file = "{folder}/data/secrets.key"\n'
         f'[outbox]\npath = "{folder}/data/outbox.db"\n'
         "[mqtt]\nbackoff_initial_s = 0.2\nbackoff_max_s = 1.0\n[polling]\nbackoff_initial_s = 0.1\nperiod_s = 0.5\n"
-        "[thingsboard]\nseen_timeout_s = 20\n"
+        "[thingsboard]\nseen_timeout_s = 20\nrequest_retry_s = 0.02\n"
     )
     async with StandIn(free_port()) as server, fleet:
         await mqtt.start()

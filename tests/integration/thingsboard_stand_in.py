@@ -6,7 +6,6 @@ Readings come in over MQTT, at whoever stands in for its MQTT side: see `arrived
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import re
@@ -80,7 +79,6 @@ class StandIn:
         self._bearers: dict[str, int] = {}
         self._ids = itertools.count(1)
         self._server: uvicorn.Server | None = None
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -94,17 +92,16 @@ class StandIn:
     async def __aenter__(self) -> StandIn:
         config = uvicorn.Config(self, "127.0.0.1", self.port, lifespan="off", log_level="critical", ws="none")
         self._server = uvicorn.Server(config)
-        self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-        self._task = asyncio.create_task(self._server.serve())
-        while not self._server.started:
-            await asyncio.sleep(0.005)
+        # Without its main loop, which looks only ten times a second whether it shall end.
+        config.load()
+        self._server.lifespan = config.lifespan_class(config)
+        await self._server.startup()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
-        assert self._task is not None
-        self._server.should_exit = self._server.force_exit = True
-        await self._task
+        self._server.force_exit = True
+        await self._server.shutdown()
 
     # ---- what happens to it besides requests
 

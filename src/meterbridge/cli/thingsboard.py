@@ -45,7 +45,8 @@ from meterbridge.thingsboard.server import Server
 app = typer.Typer(
     name="thingsboard",
     add_completion=False,
-    help="Devices, token, alarm rules and dashboard at a ThingsBoard server.",
+    help="Devices, token, alarm rules and dashboard at a ThingsBoard server, made over its REST API. "
+    "Without an account for that: meterbridge self-provision, with the server's provision key.",
     no_args_is_help=True,
 )
 _MQTT, _MQTTS = 1883, 8883

@@ -172,7 +172,7 @@ async def standing(
 async def session(settings: Settings, account: Account, work: Callable[[ThingsBoardRest, Server], Awaitable[_T]]) -> _T:
     """Log in, look what the server is, and do something there."""
     credentials = Credentials(account.username, account.password, account.api_key)
-    patience = Patience(answer_s=settings.thingsboard.request_timeout_s)
+    patience = Patience(first_s=settings.thingsboard.request_retry_s, answer_s=settings.thingsboard.request_timeout_s)
     async with ThingsBoardRest(account.server, credentials, patience, settings.thingsboard.tls_ca) as rest:
         return await work(rest, await look_at(rest))
 

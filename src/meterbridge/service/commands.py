@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import json
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
@@ -30,6 +32,8 @@ from meterbridge.thingsboard import rpc
 _log = structlog.get_logger(__name__)
 # Association LN: its secret is nobody's business on the other side.
 _SECRETS = {(15, 7)}
+# As much as the audit keeps: what could not be understood may be long.
+_MOST_LOGGED = 500
 
 
 class MeterCommands:
@@ -76,11 +80,36 @@ class MeterCommands:
         if isinstance(command, rpc.GetValue):
             return await self._get_value(meter, command.what, by)
         name, parameters = rpc.described(command)
-        entry = AuditEntry(round(time.time() * 1000), meter.id, meter.name, origin, name, json.dumps(parameters))
+        return await self._audited(meter, name, parameters, origin, partial(self._change, meter, command, by))
+
+    async def refuse(self, meter: Meter, call: rpc.Call, refusal: MeterbridgeError, origin: str) -> Body:
+        """Refuse what would change something and cannot be understood; it is written into the audit like the rest.
+
+        Args:
+            meter: as configured.
+            call: as it came.
+            refusal: why not.
+            origin: who wants it, for the audit.
+
+        Raises:
+            MeterbridgeError: always, the refusal.
+            StoreError: it cannot be written into the audit.
+        """
+
+        async def refused() -> Body:
+            raise refusal
+
+        return await self._audited(meter, call.method, call.params, origin, refused)
+
+    async def _audited(
+        self, meter: Meter, name: str, parameters: object, origin: str, work: Callable[[], Awaitable[Body]]
+    ) -> Body:
+        content = json.dumps(parameters)
+        entry = AuditEntry(round(time.time() * 1000), meter.id, meter.name, origin, name, content)
         number = await self._audit.add(entry)
         outcome = "broken off"
         try:
-            body = await self._change(meter, command, by)
+            body = await work()
             outcome = "done"
             return body
         except MeterbridgeError as error:
@@ -88,8 +117,8 @@ class MeterCommands:
             raise
         finally:
             _log.warning(
-                "command", meter=meter.id, name=meter.name, action=name, parameters=parameters, origin=origin,
-                outcome=outcome,
+                "command", meter=meter.id, name=meter.name, action=name, parameters=content[:_MOST_LOGGED],
+                origin=origin, outcome=outcome,
             )  # fmt: skip
             try:
                 await self._audit.finish(number, outcome)

@@ -8,13 +8,14 @@ import itertools
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import structlog
 
 from meterbridge.delivery import Connected, Disconnected, Event, Heard, Publisher, Saying
 from meterbridge.errors import CommandRefused, MeterbridgeError
-from meterbridge.fleet import Command, CommandDesk, CommandLimits, MultiMeterBridge, TokenBucket
+from meterbridge.fleet import Body, Command, CommandDesk, CommandLimits, MultiMeterBridge, TokenBucket
 from meterbridge.model import Meter, MeterId
 from meterbridge.service.commands import MeterCommands
 from meterbridge.service.destinations import Destinations
@@ -120,23 +121,37 @@ class Hearing:
             self._say(message.route, call, rpc.failure("there is no active meter of this device name"))
             return
         try:
-            command = rpc.command(call, time.time(), self._zone)
             meter = self._bridge.status(meter_id).meter
         except MeterbridgeError as error:
             self._say(message.route, call, rpc.failure(str(error)))
             return
-        self._submit(message.route, call, command, meter)
+        origin = f"{message.route} rpc {call.id}"
+        try:
+            command = rpc.command(call, time.time(), self._zone)
+        except MeterbridgeError as refusal:
+            if call.method in rpc.CHANGING:
+                # In its turn, so that a flood of them is bounded as any other.
+                self._submit(message.route, call, meter, True, partial(self._refuse, meter, call, refusal, origin))
+            else:
+                self._say(message.route, call, rpc.failure(str(refusal)))
+            return
+        once = not isinstance(command, _READS)
+        self._submit(message.route, call, meter, once, lambda by: self._commands.do(meter, command, origin, by))
 
-    def _submit(self, route: str, call: rpc.Call, command: rpc.Command, meter: Meter) -> None:
-        origin = f"{route} rpc {call.id}"
+    async def _refuse(self, meter: Meter, call: rpc.Call, refusal: MeterbridgeError, origin: str, _: float) -> Body:
+        return await self._commands.refuse(meter, call, refusal, origin)
+
+    def _submit(
+        self, route: str, call: rpc.Call, meter: Meter, once: bool, work: Callable[[float], Awaitable[Body]]
+    ) -> None:
         self._desk.submit(
             meter.id,
             Command(
                 call.id,
                 json.dumps([call.method, call.params], sort_keys=True),
-                lambda by: self._commands.do(meter, command, origin, by),
+                work,
                 lambda body: self._say(route, call, body),
-                once=not isinstance(command, _READS),
+                once=once,
             ),
         )
 

@@ -22,6 +22,8 @@ Sleep = Callable[[float], Awaitable[None]]
 _LOGIN, _REFRESH = "/api/auth/login", "/api/auth/token"
 _BUSY = 429
 _LONGEST_WORD = 200
+_MOST_OCTETS = 67_108_864
+_KEPT_HEADERS = ("Retry-After", "Location")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ class ThingsBoardRest:
             last = attempt == self._patience.attempts
             bearer = await self._logged_in(path)
             try:
-                answer = await self._http.request(
+                answer = await self._exchange(
                     method,
                     path,
                     json=body,
@@ -140,7 +142,7 @@ class ThingsBoardRest:
                     headers=self._authority(bearer),
                 )
             except httpx.HTTPError as error:
-                if last or once:
+                if last or once or _is_about_tls(error):
                     raise self._away(error) from None
                 await self.pause(attempt)
                 continue
@@ -153,6 +155,23 @@ class ThingsBoardRest:
                 continue
             return self._judge(method, path, answer, missing_ok)
         raise ThingsBoardUnreachable(f"ThingsBoard at {self.server} does not answer")
+
+    async def _exchange(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Make one request; its answer's size and time are bounded, for nobody knows who answers."""
+        content = bytearray()
+        try:
+            async with (
+                asyncio.timeout(self._patience.answer_s),
+                self._http.stream(method, path, **more) as answer,
+            ):
+                async for part in answer.aiter_bytes():
+                    content += part
+                    if len(content) > _MOST_OCTETS:
+                        raise ThingsBoardRefused(f"{self.server} is no ThingsBoard: its answer to {path} has no end")
+        except TimeoutError:
+            raise httpx.ReadTimeout("no answer in time") from None
+        kept = {name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}
+        return httpx.Response(answer.status_code, headers=kept, content=bytes(content))
 
     def _authority(self, bearer: str | None) -> dict[str, str]:
         if self._credentials.api_key is not None:
@@ -189,9 +208,9 @@ class ThingsBoardRest:
         for attempt in range(1, self._patience.attempts + 1):
             last = attempt == self._patience.attempts
             try:
-                answer = await self._http.post(path, json=body)
+                answer = await self._exchange("POST", path, json=body)
             except httpx.HTTPError as error:
-                if last:
+                if last or _is_about_tls(error):
                     raise self._away(error) from None
                 await self.pause(attempt)
                 continue
@@ -204,12 +223,14 @@ class ThingsBoardRest:
         try:
             content = answer.json()
             token, refresh, scope = str(content["token"]), content.get("refreshToken"), content.get("scope")
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ThingsBoardRefused(f"{self.server} is no ThingsBoard: it gives no token for a login") from None
         if scope == "PRE_VERIFICATION_TOKEN":
             raise ThingsBoardRefused(
                 f"ThingsBoard at {self.server} asks {self._credentials.username} for a second factor; take an API key"
             )
+        if not (token.isascii() and token.isprintable()):
+            raise ThingsBoardRefused(f"{self.server} is no ThingsBoard: it gives no token for a login")
         self._bearer, self._refresh = token, refresh
 
     def _judge(self, method: str, path: str, answer: httpx.Response, missing_ok: bool) -> Any:
@@ -219,13 +240,13 @@ class ThingsBoardRest:
                 return None
             try:
                 return answer.json()
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise ThingsBoardRefused(f"{self.server} is no ThingsBoard: {path} is not answered in JSON") from None
         if status == 404 and missing_ok:
             return None
         if 300 <= status < 400:
-            where = answer.headers.get("Location", "another address")
-            raise ThingsBoardRefused(f"{self.server} sends us to {where[:_LONGEST_WORD]}: log in there", status)
+            where = _line(answer.headers.get("Location", "another address"))
+            raise ThingsBoardRefused(f"{self.server} sends us to {where}: log in there", status)
         reason = _reason(answer)
         if status == 401:
             who = "the API key" if self._credentials.api_key is not None else self._credentials.username
@@ -258,13 +279,13 @@ def server_url(text: str) -> str:
     Raises:
         ConfigurationError: it is no such URL, or holds a user name or password.
     """
-    url = text.strip().rstrip("/")
-    if "://" not in url:
-        url = f"http://{url}"
+    url = text.strip()
+    url = (url if "://" in url else f"http://{url}").rstrip("/")
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:
+        httpx.URL(url)
+    except (ValueError, httpx.InvalidURL):
         raise ConfigurationError("the server must be http://HOST[:PORT] or https://HOST[:PORT]") from None
     if "@" in parts.netloc:
         raise ConfigurationError("the server's URL must hold no user name or password")
@@ -304,12 +325,29 @@ def _reason(answer: httpx.Response) -> str:
     try:
         content = json.loads(answer.content)
         said = str(content["message"])
-    except (ValueError, KeyError, TypeError):
-        said = f"status {answer.status_code}"
-    return " ".join(said.split())[:_LONGEST_WORD] or f"status {answer.status_code}"
+    except (ValueError, KeyError, TypeError, RecursionError):
+        said = ""
+    return _line(said) or f"status {answer.status_code}"
+
+
+def _line(said: str) -> str:
+    """One short line of what a server says, without what would steer a terminal."""
+    return "".join(char for char in " ".join(said.split()) if char.isprintable())[:_LONGEST_WORD]
+
+
+def _is_about_tls(error: BaseException) -> bool:
+    """Whether a connection failed over TLS: a certificate that is not trusted, or a port that speaks none."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 def _why(error: httpx.HTTPError) -> str:
     if isinstance(error, httpx.TimeoutException):
         return "no answer in time"
-    return str(error) or type(error).__name__
+    if _is_about_tls(error) and "WRONG_VERSION_NUMBER" in str(error):
+        return "it speaks no TLS there; http:// or another port may be meant"
+    return _line(str(error)) or type(error).__name__

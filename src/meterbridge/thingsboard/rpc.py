@@ -104,7 +104,8 @@ class Backfill:
 
 
 Command = ReadNow | GetValue | SyncClock | SetRelay | Pause | Resume | Backfill
-METHODS = ("readNow", "getValue", "syncClock", "setRelay", "pause", "resume", "backfill")
+CHANGING = ("syncClock", "setRelay", "pause", "resume", "backfill")
+METHODS = ("readNow", "getValue", *CHANGING)
 
 
 def understood(topic: str, payload: bytes) -> Call | SharedAttributes | None:
