@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.broker import Mosquitto
 from tests.postgres import Postgres
@@ -16,8 +16,10 @@ from tests.postgres import Postgres
 ROOT = Path(__file__).resolve().parent.parent
 
 # A slow machine is not a failure; a failing example prints what reproduces it.
-settings.register_profile("default", deadline=None, print_blob=True)
-settings.register_profile("fuzz", deadline=None, print_blob=True, max_examples=20_000)
+# How long drawing examples takes says how busy the machine is, not whether the code is right.
+_NO_CLOCK = [HealthCheck.too_slow]
+settings.register_profile("default", deadline=None, print_blob=True, suppress_health_check=_NO_CLOCK)
+settings.register_profile("fuzz", deadline=None, print_blob=True, max_examples=20_000, suppress_health_check=_NO_CLOCK)
 settings.load_profile("default")
 
 

@@ -210,6 +210,8 @@ class Outbox:
             tickets = [batch.ticket for batch in (*self._committing, *self._batches)]
         for ticket in tickets:
             await ticket
+        # What the writer reported of commits that were over by then is queued on this loop: let it run.
+        await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Commit what is pending, once, and close the file; what the disk then refuses is reported as dropped."""
@@ -463,14 +465,14 @@ class Outbox:
             del self._given_up[: len(given_up)]
             recovered, self._failing = self._failing, False
             wakers = self._wakers_of({put.route for put in puts})
-        # Before the tickets: who waits for one knows all that happened up to it.
-        self._tell(
-            *dropped,
-            *(Quarantined(row.meter, row.device, 1, reason) for row, reason in refusals),
-            *([StorageRecovered()] if recovered else []),
-        )
-        if batches:
-            self._on_loop(lambda: resolve(batches, True))
+            # Before the tickets, and before a flush can find nothing to wait for: who waits knows all that happened.
+            self._tell(
+                *dropped,
+                *(Quarantined(row.meter, row.device, 1, reason) for row, reason in refusals),
+                *([StorageRecovered()] if recovered else []),
+            )
+            if batches:
+                self._on_loop(lambda: resolve(batches, True))
         for waker in wakers:
             waker()
 
