@@ -232,7 +232,7 @@ class DeliverySettings(_Section):
         default=30.0, description="Longest wait for a PUBACK, in seconds; then the connection is made anew."
     )
     refusals: Annotated[int, Field(ge=2, le=1_000)] = Field(
-        default=5, description="Refusals, or closed connections, that put a message into quarantine."
+        default=5, description="Refusals, or closed connections (5 at least), that put a message into quarantine."
     )
     route_down_after_s: Seconds = Field(
         default=60.0, description="Time without connection that raises the alarm route_down, in seconds."
@@ -345,7 +345,9 @@ class MonitorSettings(_Section):
     """The status report and the metrics it stores."""
 
     interval_s: Seconds = Field(default=60.0, description="A report and a row per meter this often, in seconds.")
-    retention_days: Days = Field(default=90.0, description="Age at which stored metrics are deleted, in days.")
+    retention_days: Days = Field(
+        default=90.0, description="Age at which stored metrics and resolved alarms are deleted, in days."
+    )
 
 
 class ApiSettings(_Section):

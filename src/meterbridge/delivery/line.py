@@ -86,7 +86,8 @@ class LineLimits:
         connect_timeout_s: seconds for TCP and TLS, and again for CONNACK.
         backoff_first_s: bound of the first delay; the bound doubles with every failure.
         backoff_max_s: largest bound. The delay is drawn evenly between 0 and the bound (full jitter).
-        refusals: how often the far side may refuse one message, or close over it, until it is quarantined.
+        refusals: how often the far side may refuse one message, or close over it (5 times at least),
+            until it is quarantined.
         backlog_rows_per_s: rows a second at most of a backlog that live readings overtake; infinite means that all
             goes in one order and nothing is overtaken.
     """

@@ -2,10 +2,10 @@
 
 MQTT 3.1.1 has no refusal: a server that chokes on a message closes the connection, and a hundred messages may be
 on their way. After two such closures what was on its way is sent one message at a time. A message of many rows that
-ends the connection is halved; a single row is put aside only after `proofs` connections in a row ended with nothing
-but this row unacknowledged, some of them right after another row had been acknowledged on the same connection. Any
-other failure in between (refused, timed out, lost while another row was on its way) proves the network bad rather
-than the row, and counting begins anew.
+ends the connection is halved; a single row is put aside only after `proofs` connections in a row, five at least,
+ended with nothing but this row unacknowledged, some of them right after another row had been acknowledged on the same
+connection. Any other failure in between (refused, timed out, lost while another row was on its way) proves the network
+bad rather than the row, and counting begins anew.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from meterbridge.delivery.row import Row
 
 Rows = tuple[Row, ...]
 _CLOSURES = 2
+# Fewer closures than this a network that breaks often deals to one row by chance; a refusal in words is no chance.
+_LEAST_CLOSURES = 5
 
 
 class Suspicion:
     """What is suspected on one route.
 
     Args:
-        proofs: closures, or refusals, that convict a single row; at least 2.
+        proofs: refusals, or closures, that convict a single row; at least 2, and 5 closures.
         rng: picks the rows that prove the connection good.
     """
 
@@ -94,7 +96,7 @@ class Suspicion:
             return None
         self._deaths += 1
         # The schedule of controls has two of three proofs preceded by one.
-        if self._deaths < self._proofs:
+        if self._deaths < max(self._proofs, _LEAST_CLOSURES):
             return None
         return self._convict()
 

@@ -35,6 +35,13 @@ class MetricsStore(Protocol):
         """Delete what is older."""
 
 
+class Ageing(Protocol):
+    """What else grows old with the metrics: the store's AlarmRepository."""
+
+    async def prune(self, before: int) -> int:
+        """Delete what was over before a time, Unix milliseconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessUse:
     """What the process has used: CPU seconds since its start, resident memory in octets."""
@@ -57,7 +64,7 @@ class MonitorLimits:
 
     Args:
         interval: seconds between reports.
-        retention: seconds that rows are kept.
+        retention: seconds that rows are kept, and alarms once they are resolved.
         hang_after: seconds a poll of a meter may take.
     """
 
@@ -102,6 +109,7 @@ class FleetMonitor:
         bridge: whose meters.
         desk: whose alarms.
         store: takes the rows.
+        alarms: loses what was resolved as long ago as rows are kept.
         network: whose pings, or None.
         lateness: of all polls; emptied at each report.
         tally: what was delivered.
@@ -118,6 +126,7 @@ class FleetMonitor:
         bridge: MultiMeterBridge,
         desk: AlarmDesk,
         store: MetricsStore,
+        alarms: Ageing,
         network: NetworkMonitor | None,
         lateness: Histogram,
         tally: DeliveryTally,
@@ -131,6 +140,7 @@ class FleetMonitor:
         self._bridge = bridge
         self._desk = desk
         self._store = store
+        self._alarms = alarms
         self._network = network
         self._lateness = lateness
         self._tally = tally
@@ -163,7 +173,9 @@ class FleetMonitor:
                 await self.report()
                 if now >= prune_at:
                     prune_at = now + _PRUNE_EVERY
-                    await self._store.prune(round((self._wall() - self._limits.retention) * 1000))
+                    before = round((self._wall() - self._limits.retention) * 1000)
+                    await self._store.prune(before)
+                    await self._alarms.prune(before)
             except StoreError as error:
                 self._failed(error)
 

@@ -261,6 +261,7 @@ class Service:
             self.bridge,
             self.desk,
             MetricsRepository(self._engine),
+            self._alarms,
             self.network,
             self._lateness,
             self._outgoing.tally,

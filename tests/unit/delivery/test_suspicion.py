@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,11 +56,12 @@ def test_just_the_rows_the_server_closes_over_are_convicted(closes: set[int], ea
     assert not suspicion.stepping
 
 
-def test_a_network_that_breaks_two_of_five_messages_convicts_hardly_ever() -> None:
+@pytest.mark.parametrize("proofs", [2, 5])
+def test_a_network_that_breaks_two_of_five_messages_convicts_hardly_ever(proofs: int) -> None:
     convicted = 0
     for seed in range(200):
         rng = random.Random(seed)
-        suspicion = Suspicion(5, rng)
+        suspicion = Suspicion(proofs, rng)
         sent = messages(10, 4)
         waiting = [item for rows in sent for item in rows]
         suspicion.closed(sent)
@@ -100,12 +102,38 @@ def test_a_row_alone_is_not_convicted_for_want_of_another_that_passes() -> None:
     suspicion.connected()
     assert suspicion.next(list(alone)) == alone
     assert suspicion.closed([alone]) is None
+    for controls in (1, 2, 0, 1):
+        suspicion.connected()
+        for number in range(7, 7 + controls):
+            assert suspicion.next(list(alone)) is None
+            assert suspicion.next([*alone, row(number)]) == (row(number),)
+            suspicion.acknowledged((row(number),))
+        assert suspicion.next(list(alone)) == alone
+        convicted = suspicion.closed([alone])
+    assert convicted == alone[0]
+
+
+def test_a_network_that_cuts_where_the_row_is_twice_convicts_nothing() -> None:
+    """As it did with `refusals` of 2: once before any other row had passed, once after one."""
+    suspicion = Suspicion(2, random.Random(1))
+    (alone,) = messages(1, 1)
+    suspicion.closed([alone])
+    suspicion.closed([alone])
+    for passing in ((), (row(7),)):
+        suspicion.connected()
+        for other in passing:
+            assert suspicion.next([*alone, other]) == (other,)
+            suspicion.acknowledged((other,))
+        assert suspicion.next([*alone, row(8)]) == alone
+        assert suspicion.closed([alone]) is None
     suspicion.connected()
-    assert suspicion.next(list(alone)) is None
-    assert suspicion.next([*alone, row(7)]) == (row(7),)
-    suspicion.acknowledged((row(7),))
-    assert suspicion.next(list(alone)) == alone
-    assert suspicion.closed([alone]) == alone[0]
+    assert suspicion.next([*alone, row(8)]) == (row(8),)
+    suspicion.acknowledged((row(8),))
+    assert suspicion.next([*alone, row(9)]) == (row(9),)
+    suspicion.acknowledged((row(9),))
+    assert suspicion.next([*alone, row(10)]) == alone
+    suspicion.acknowledged(alone)
+    assert not suspicion.stepping
 
 
 def test_refusals_halve_and_convict() -> None:

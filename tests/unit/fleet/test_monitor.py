@@ -31,6 +31,7 @@ class Store:
         self.metrics: list[MeterMetrics] = []
         self.diagnostics: list[Diagnostic] = []
         self.calls = 0
+        self.pruned: list[int] = []
         self.away = False
 
     async def record(
@@ -42,11 +43,22 @@ class Store:
         self.metrics, self.diagnostics = list(metrics), list(diagnostics)
 
     async def prune(self, before: int) -> int:
+        self.pruned.append(before)
+        return 0
+
+
+class Resolved:
+    def __init__(self) -> None:
+        self.pruned: list[int] = []
+
+    async def prune(self, before: int) -> int:
+        self.pruned.append(before)
         return 0
 
 
 class Desk:
-    def __init__(self) -> None:
+    def __init__(self, interval: float = 60.0) -> None:
+        self.resolved = Resolved()
         self.store, self.tally, self.lateness = Store(), DeliveryTally(), Histogram()
         self.now = 0.0
         self.reports: list[StatusReport] = []
@@ -60,11 +72,27 @@ class Desk:
             lambda: self.now,
         )
         self.monitor = FleetMonitor(
-            self.bridge, self.alarms, self.store, None, self.lateness, self.tally,
+            self.bridge, self.alarms, self.store, self.resolved, None, self.lateness, self.tally,
             lambda: ProcessUse(self.now * 0.25, 50_000_000),
-            MonitorLimits(60.0, 1e6, lambda meter: 300.0),
+            MonitorLimits(interval, 1e6, lambda meter: 300.0),
             lambda: 1_700_000_000.0 + self.now, lambda: self.now, self.reports.append, lambda error: None,
         )  # fmt: skip
+
+
+async def test_metrics_and_resolved_alarms_go_when_they_are_as_old_as_rows_are_kept() -> None:
+    desk = Desk(interval=0.0)
+    running = asyncio.create_task(desk.monitor.run())
+    while not desk.resolved.pruned:
+        await asyncio.sleep(0)
+    # Once an hour, not with every report.
+    while desk.store.calls < 3:
+        await asyncio.sleep(0)
+    assert desk.store.pruned == desk.resolved.pruned == [1_699_000_000_000]
+    desk.now = 3600.0
+    while len(desk.resolved.pruned) < 2:
+        await asyncio.sleep(0)
+    assert desk.store.pruned == desk.resolved.pruned == [1_699_000_000_000, 1_699_003_600_000]
+    running.cancel()
 
 
 async def test_the_report_and_a_row_per_meter_over_the_interval_alone() -> None:
