@@ -45,9 +45,9 @@ REGISTERS = (
 )
 
 
-AARQ, AARE, RLRQ, GET, ACTION = 0x60, 0x61, 0x62, 0xC0, 0xC3
+AARQ, AARE, RLRQ, GET, SET, ACTION = 0x60, 0x61, 0x62, 0xC0, 0xC1, 0xC3
 MAX_PDU = 512
-# GET, ACTION, selective access, lists, blocks.
+# GET, SET, ACTION, selective access, lists, blocks.
 CONFORMANCE = bytes.fromhex("00101d")
 NOT_ALLOWED = bytes.fromhex("d80101")
 
@@ -76,7 +76,7 @@ def bounds(octets: Any) -> dt.datetime:
 
 
 class Meter:
-    """Lets in who proves himself as it was told to demand, and answers GET."""
+    """Lets in who proves himself as it was told to demand, and answers GET, SET and ACTION."""
 
     def __init__(self, demanded: int, rows: int) -> None:
         self.demanded = demanded
@@ -151,6 +151,9 @@ class Meter:
     def serve(self, apdu: bytes) -> bytes:
         if not self.proven:
             return self.prove(apdu) if apdu[:2] == b"\xc3\x01" else NOT_ALLOWED
+        if apdu[0] in (SET, ACTION) and apdu[1] == 1:
+            result = self.change(apdu)
+            return bytes((apdu[0] + 4, 1, apdu[2], result)) + (b"\x00" if apdu[0] == ACTION else b"")
         if apdu[0] != GET:
             return bytes.fromhex("d80202")
         head = b"\xc4" + apdu[1:3]
@@ -177,6 +180,18 @@ class Meter:
         answer = bytes(GXSecure.secure(settings, self.cipher, self.counter, theirs, TITLE))
         self.counter += 1
         return b"\xc7\x01" + apdu[2:3] + b"\x00\x01\x00\x09" + bytes((len(answer),)) + answer
+
+    def change(self, apdu: bytes) -> int:
+        """Have Gurux decode what is to be set, or is a method's parameter, and do it; return the result."""
+        class_id, name, index = int.from_bytes(apdu[3:5], "big"), apdu[5:11], apdu[11]
+        found = self.objects.get(name)
+        if found is None or int(found.objectType) != class_id:
+            return 4
+        value = _GXCommon.getData(self.settings, GXByteBuffer(apdu[13:]), _GXDataInfo()) if apdu[13:] else None
+        event = ValueEventArgs(self.settings, found, index, 0, value)
+        event.value = value
+        (found.setValue if apdu[0] == SET else found.invoke)(self.settings, event)
+        return int(event.error)
 
     def read(self, apdu: bytes, position: int) -> tuple[bytes, int]:
         """Answer one attribute descriptor; return its result and the position behind it."""
@@ -225,6 +240,8 @@ class Meter:
 def objects(rows: int) -> list[Any]:
     clock = GXDLMSClock("0.0.1.0.0.255")
     clock.time = GXDateTime(FIRST_ROW)
+    # Without them Gurux cannot encode the clock.
+    clock.begin, clock.end = GXDateTime(dt.datetime(2026, 3, 29, 2)), GXDateTime(dt.datetime(2026, 10, 25, 3))
     registers = []
     for name, value, scaler, unit, kind in REGISTERS:
         register = GXDLMSRegister(name)

@@ -79,7 +79,7 @@ def _target(text: str) -> _Target:
 def _no_option(text: str) -> str:
     """Tell a negative number from a mistyped option."""
     if text.startswith("-") and not text[1:2].isdigit() and text[1:2] != ".":
-        raise ConfigurationError(f"no such option: {text}; a value that begins with - takes a type in front: text:{text}")
+        raise ConfigurationError(f"no such option: {text}; a text that begins with - is typed as text:{text}")
     return text
 
 
