@@ -1,4 +1,4 @@
-"""The examples of docs/dlms.md run, one after the other, and print what the page says."""
+"""The examples of docs/dlms.md run, one after the other, and print what the page says; its commands do as well."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import asyncio
 import contextlib
 import io
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from meterbridge.simulator import FleetOptions, MeterServer, simulated_meter
+from meterbridge.cli import main
+from meterbridge.dlms import Keys
+from meterbridge.simulator import FleetOptions, MeterServer, SecurityOptions, ServerOptions, simulated_meter
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "dlms.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = DOCS / "dlms.md"
 EXAMPLE = re.compile(r"```python\n(?P<code>.*?)```\n(?:\s*```text\n(?P<output>.*?)```)?", re.DOTALL)
 
 
@@ -55,3 +60,44 @@ def test_the_examples_run_and_print_what_the_page_says(port: int) -> None:
         assert "failed" not in printed.getvalue()
         if example["output"] is not None:
             assert printed.getvalue() == example["output"], code
+
+
+def test_the_commands_do_what_the_page_shows(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, section = PAGE.read_text("utf-8").partition("## On the command line\n")
+    lines = [line.partition("#")[0].split() for line in section.splitlines() if line.startswith("meterbridge ")]
+    assert {words[1] for words in lines} == {"get", "set", "call", "profile", "clock"}
+    for words in lines:
+        typed = [f"127.0.0.1:{port}" if word == "METER" else word for word in words]
+        monkeypatch.setattr(sys, "argv", typed)
+        printed, complained = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(printed),
+            contextlib.redirect_stderr(complained),
+            pytest.raises(SystemExit) as ended,
+        ):
+            main()
+        assert (ended.value.code, complained.getvalue()) == (0, ""), words
+        assert printed.getvalue(), words
+
+
+async def test_the_example_of_the_security_page_reads_a_meter_that_ciphers(tmp_path: Path) -> None:
+    [example] = EXAMPLE.finditer((DOCS / "security.md").read_text("utf-8"))
+    keys = Keys(bytes(range(16)), bytes(range(16, 32)))
+    meter = simulated_meter(FleetOptions(security=SecurityOptions(keys=keys)), 0)
+    server = MeterServer(meter, ServerOptions("wrapper"))
+    await server.start("127.0.0.1", 0)
+    names: dict[str, Any] = {
+        "system_title": b"MTB00001",
+        "encryption_key": keys.encryption,
+        "authentication_key": keys.authentication,
+        "path": tmp_path / "counter",
+    }
+    code = example["code"].replace('"192.0.2.7", 4059', f'"127.0.0.1", {server.port}')
+    exec(compile(code, "security.md", "exec"), names)
+    client = names["client"]
+    try:
+        await client.connect()
+        assert (await client.read_measurement("1-0:32.7.0")).unit == "V"
+        await client.disconnect()
+    finally:
+        await server.close()
