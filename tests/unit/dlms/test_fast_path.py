@@ -14,6 +14,7 @@ from meterbridge.dlms import (
     AttributeDescriptor,
     ClientAssociation,
     Conformance,
+    DataType,
     Frame,
     HdlcLink,
     LogicalName,
@@ -51,6 +52,8 @@ class Line:
         self.wrapper.connect()
         self.answered = 0
         self.text = self.refuses = False
+        self.tag = DataType.LONG_UNSIGNED
+        self.base = 0
         self.prepared = {attributes: PreparedGet(attributes) for attributes in (ONE, ALL)}
         self.client.open()
         self.client.next_event()
@@ -81,7 +84,7 @@ class Line:
             return data_access_error(4)
         if self.text:
             return b"\x09\x02\x00" + bytes((self.answered & 0xFF,))
-        return b"\x12" + (self.answered & 0xFFFF).to_bytes(2, "big")
+        return bytes((self.tag,)) + (self.base + self.answered & 0xFFFF).to_bytes(2, "big")
 
     def results(self, answer: bytes) -> object:
         """What the client makes of octets; None when it waits on."""
@@ -217,6 +220,22 @@ def test_a_refused_object_stands_in_its_place() -> None:
     results = line.results(line.answer(line.client.get_prepared(line.prepared[ONE])))
     assert isinstance(results, tuple)
     assert isinstance(results[0], DataAccessError)
+
+
+@pytest.mark.parametrize("framing", ["hdlc", "wrapper"])
+@pytest.mark.parametrize("attributes", [ONE, ALL])
+def test_values_that_change_their_type_but_not_their_size_are_read_as_what_they_are(
+    framing: str, attributes: tuple[AttributeDescriptor, ...]
+) -> None:
+    line = Line(framing)
+    for _ in range(32):
+        line.quick(attributes)
+    line.base = -1000
+    for tag, modulus in ((DataType.LONG, 0), (DataType.LONG_UNSIGNED, 0x10000)):
+        line.tag = tag
+        for _ in range(20):
+            results = line.results(line.answer(line.client.get_prepared(line.prepared[attributes])))
+            assert results == (modulus - 1000 + line.answered,) * len(attributes)
 
 
 def test_it_is_over_with_the_association() -> None:
