@@ -152,8 +152,8 @@ class Meter:
         if not self.proven:
             return self.prove(apdu) if apdu[:2] == b"\xc3\x01" else NOT_ALLOWED
         if apdu[0] in (SET, ACTION) and apdu[1] == 1:
-            result = self.change(apdu)
-            return bytes((apdu[0] + 4, 1, apdu[2], result)) + (b"\x00" if apdu[0] == ACTION else b"")
+            outcome = self.change(apdu)
+            return bytes((apdu[0] + 4, 1, apdu[2], outcome)) + (b"\x00" if apdu[0] == ACTION else b"")
         if apdu[0] != GET:
             return bytes.fromhex("d80202")
         head = b"\xc4" + apdu[1:3]
