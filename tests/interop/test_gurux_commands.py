@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,6 +74,16 @@ def test_values_are_written_with_a_type_and_like_the_present_one(run: Run) -> No
 def test_a_method_is_called(run: Run) -> None:
     assert run("call", "7:1-0:99.1.0:reset") == (0, "reset: done\n", "")
     assert run("call", "3:1-0:1.8.0:9") == (1, "", "meterbridge: 3:1-0:1.8.0:9: read-write-denied\n")
+
+
+def test_a_clock_that_is_months_behind_says_by_how_many_seconds(run: Run) -> None:
+    code, out, _ = run("clock")
+    assert code == 0
+    assert re.search(r"^drift: +\d{6,}(\.\d+)? s behind$", out, re.MULTILINE)
+
+
+def test_a_profile_that_is_none_is_named(run: Run) -> None:
+    assert run("profile", "1-0:99.9.0") == (1, "", "meterbridge: 1.0.99.9.0.255: object-undefined\n")
 
 
 def test_the_profile_as_csv(run: Run) -> None:

@@ -102,5 +102,5 @@ def _print(shown: _Shown) -> None:
     drift = shown.clock.drift()
     typer.echo(
         "drift:           "
-        + ("not known" if drift is None else f"{abs(drift):g} s {'ahead' if drift >= 0 else 'behind'}")
+        + ("not known" if drift is None else f"{abs(drift):.12g} s {'ahead' if drift >= 0 else 'behind'}")
     )

@@ -19,7 +19,7 @@ from meterbridge.cli.meter_options import JsonOption
 from meterbridge.cli.typed_value import moment
 from meterbridge.dlms import LogicalName
 from meterbridge.dlms.cosem import class_name, displayed
-from meterbridge.errors import ConfigurationError
+from meterbridge.errors import ConfigurationError, DataAccessError
 from meterbridge.meter import DLMSClient, ProfileColumn, ProfileTable
 
 
@@ -69,7 +69,10 @@ async def _read(
     entries: tuple[int, int] | None,
 ) -> ProfileTable:
     async with associated(meter):
-        return await meter.read_profile(name, start, end, entries=entries)
+        try:
+            return await meter.read_profile(name, start, end, entries=entries)
+        except DataAccessError as error:
+            raise DataAccessError(f"{name}: {error}", error.result) from None
 
 
 def _moment(text: str | None) -> dt.datetime | None:
