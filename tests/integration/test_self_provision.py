@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -18,11 +19,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from meterbridge.cli.self_provision import self_provision
 from meterbridge.delivery import Endpoint, ask
 from meterbridge.errors import ConfigurationError, DeliveryError
-from tests.acceptance.processes import Ended, run
+from tests.acceptance.processes import Ended
 from tests.broker import Mosquitto
 from tests.integration.delivery_site import Site
 from tests.integration.test_delivery import until
 from tests.integration.thingsboard_peer import Peer
+from tests.integration.thingsboard_site import invoke
 
 pytestmark = pytest.mark.xdist_group("delivery")
 KEY, SECRET = "KEY", "SECRET"
@@ -71,21 +73,30 @@ def server(mosquitto: Mosquitto) -> Iterator[Server]:
     server.stop()
 
 
-def provision(folder: Path, *arguments: str, key: str = KEY, api_port: str = "1") -> Ended:
-    return run(
-        "self-provision", *arguments, folder=folder, METERBRIDGE_API__PORT=api_port, THINGSBOARD_PROVISION_KEY=key,
-        THINGSBOARD_PROVISION_SECRET=SECRET,
-    )  # fmt: skip
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def provision(*arguments: str, key: str = KEY, api_port: str = "1") -> Ended:
+    """Run it inside this process, in the installation's folder."""
+    secrets = {"THINGSBOARD_PROVISION_KEY": key, "THINGSBOARD_PROVISION_SECRET": SECRET}
+    return invoke(["self-provision", *arguments], {"METERBRIDGE_API__PORT": api_port, **secrets})
 
 
 async def test_a_meter_becomes_a_device_once_and_delivers_under_its_own_token(
-    tmp_path: Path, mosquitto: Mosquitto, server: Server, free_port: Callable[[], int]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mosquitto: Mosquitto,
+    server: Server,
+    free_port: Callable[[], int],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     port = str(mosquitto.port)
     async with Site(tmp_path, 3, mosquitto.port, free_port) as site:
 
         async def asked(*arguments: str, **more: str) -> Ended:
-            return await asyncio.to_thread(provision, tmp_path, *arguments, **more)
+            return await asyncio.to_thread(provision, *arguments, **more)
 
         wrong = await asked("m0", "--port", port, key="OTHER")
         assert (wrong.code, wrong.out) == (1, "")
@@ -101,7 +112,7 @@ async def test_a_meter_becomes_a_device_once_and_delivers_under_its_own_token(
         async with Peer(mosquitto.port) as peer:
             api_port = str(free_port())
             site.start(METERBRIDGE_API__PORT=api_port)
-            await until(lambda: len(peer.messages) > 0, 30)
+            await until(lambda: len(peer.messages) > 0 and listens(int(api_port)), 30)
             again = await asked("--all", "--port", port, api_port=api_port)
             assert (again.code, again.err) == (0, "")
             assert again.out.splitlines() == [
@@ -130,7 +141,7 @@ async def test_what_is_mistyped_or_missing_is_one_line(
         ):
             with pytest.raises(ConfigurationError, match=line):
                 await asyncio.to_thread(self_provision, meters, everything, key, SECRET)
-        gone = await asyncio.to_thread(provision, tmp_path, "m0", "--port", str(free_port()))
+        gone = await asyncio.to_thread(provision, "m0", "--port", str(free_port()))
         assert gone.code == 1
         assert "m0: MQTT at 127.0.0.1" in gone.err
         assert "cannot be reached: Connection refused" in gone.err

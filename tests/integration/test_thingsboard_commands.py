@@ -19,7 +19,7 @@ from meterbridge.delivery import DeviceRoute, Endpoint, GatewayRoute, Kind, Row,
 from meterbridge.errors import DeliveryError
 from meterbridge.model import MeterId
 from meterbridge.simulator import FleetOptions, SimulatedFleet
-from tests.acceptance.processes import run, start
+from tests.acceptance.processes import start
 from tests.broker import Mosquitto
 from tests.integration.delivery_recorder import Recorder
 from tests.integration.thingsboard_site import ThingsBoardSite, thingsboard_site
@@ -69,7 +69,7 @@ async def test_from_nothing_to_seen_without_a_service(tmp_path: Path, free_port:
     async with thingsboard_site(tmp_path, free_port) as site:
         early = await site.command("provision", "--all")
         assert "nobody is logged in" in early.refused_in_one_line(2)
-        wrong = await site.typed("login", site.server.url, "--user", USER, THINGSBOARD_PASSWORD="no-such-password")
+        wrong = await site.command("login", site.server.url, "--user", USER, THINGSBOARD_PASSWORD="no-such-password")
         assert "does not let" in wrong.refused_in_one_line(4)
         assert (await site.login()).code == 0
         planned = await site.command("provision", "--all", "--dry-run")
@@ -194,9 +194,7 @@ async def test_through_a_real_broker(tmp_path: Path, free_port: Callable[[], int
             assert done.code == 0, done
             [meter] = (await site.meters()).values()
             assert (meter.tb_port, meter.tb_token, meter.tb_device_name) == (mosquitto.port, None, "m1")
-            written = await asyncio.to_thread(
-                run, "gateway-config", "gw", "--provisioned", folder=tmp_path, timeout=90.0, **site.variables
-            )
+            written = await site.other_command("gateway-config", str(tmp_path / "gw"), "--provisioned")
             assert written.code == 0, written
             gateway = json.loads((tmp_path / "gw" / "tb_gateway.json").read_text())["thingsboard"]
             assert site.server.device_of(gateway["security"]["accessToken"]) == "Meterbridge"

@@ -40,10 +40,12 @@ class ThingsBoardSite:
 
     async def command(self, *arguments: str, **variables: str) -> Ended:
         """Run `meterbridge thingsboard …` inside this process, which costs less; what it printed is kept."""
+        return await self.other_command("thingsboard", *arguments, **variables)
+
+    async def other_command(self, *arguments: str, **variables: str) -> Ended:
+        """Run `meterbridge …` likewise."""
         config = str(self.folder / "meterbridge.toml")
-        done = await asyncio.to_thread(
-            _invoke, ["thingsboard", *arguments, "--config", config], {**self.variables, **variables}
-        )
+        done = await asyncio.to_thread(invoke, [*arguments, "--config", config], {**self.variables, **variables})
         self.outputs += [done.out, done.err]
         return done
 
@@ -102,11 +104,11 @@ class ThingsBoardSite:
             await engine.dispose()
 
 
-def _invoke(arguments: list[str], variables: dict[str, str]) -> Ended:
+def invoke(arguments: list[str], variables: dict[str, str]) -> Ended:
+    """Run `meterbridge …` inside this process, and end it as `main` does."""
     result = CliRunner().invoke(app, arguments, env=variables)
     error = result.exception
     if isinstance(error, MeterbridgeError):
-        # As `main` does it.
         return Ended(exit_code(error), result.stdout, f"{result.stderr}meterbridge: {error}\n")
     if error is not None and not isinstance(error, SystemExit):
         raise error

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import queue
-import threading
 import time
 
-from paho.mqtt.client import Client, ConnectFlags, MQTTMessage
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from meterbridge.delivery.mqtt_client import new_client
 from meterbridge.delivery.routes import Endpoint
+from meterbridge.delivery.visit import place, visit
 from meterbridge.errors import DeliveryError
-from meterbridge.model import host_port
 
 
 def ask(endpoint: Endpoint, topic: str, payload: bytes, answer_topic: str, timeout_s: float) -> bytes:
@@ -30,17 +29,8 @@ def ask(endpoint: Endpoint, topic: str, payload: bytes, answer_topic: str, timeo
         DeliveryError: not reachable, not let in, closed over the question, or no answer in time.
     """
     until = time.monotonic() + timeout_s
-    where = f"MQTT at {host_port(endpoint.host, endpoint.port)}"
+    where = place(endpoint)
     answers: queue.SimpleQueue[bytes | str] = queue.SimpleQueue()
-    over = threading.Event()
-
-    def connected(
-        client: Client, _data: object, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
-    ) -> None:
-        if reason.is_failure:
-            answers.put(f"{where} does not let us in: {reason}")
-        else:
-            client.subscribe(answer_topic, 1)
 
     def subscribed(
         client: Client, _data: object, _mid: int, reasons: list[ReasonCode], _properties: Properties | None
@@ -56,25 +46,16 @@ def ask(endpoint: Endpoint, topic: str, payload: bytes, answer_topic: str, timeo
             answers.put(bytes(message.payload))
 
     def closed(_client: Client, _data: object, *rest: object) -> None:
-        if not over.is_set():
-            answers.put(f"{where} closed the connection")
+        answers.put(f"{where} closed the connection")
 
-    try:
-        client = new_client(endpoint, timeout_s)
-        client.on_connect, client.on_subscribe = connected, subscribed
-        client.on_message, client.on_disconnect = heard, closed
-        client.connect(endpoint.host, endpoint.port, endpoint.keepalive_s)
-    except (OSError, ValueError) as error:
-        raise DeliveryError(f"{where} cannot be reached: {getattr(error, 'strerror', None) or error}") from None
-    client.loop_start()
-    try:
-        answer = answers.get(timeout=max(0.0, until - time.monotonic()))
-    except queue.Empty:
-        raise DeliveryError(f"{where} gave no answer within {timeout_s:g} s") from None
-    finally:
-        over.set()
-        client.disconnect()
-        client.loop_stop()
+    with visit(endpoint, until) as client:
+        client.on_subscribe, client.on_message, client.on_disconnect = subscribed, heard, closed
+        if client.subscribe(answer_topic, 1)[0] != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            answers.put(f"{where} closed the connection")
+        try:
+            answer = answers.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            raise DeliveryError(f"{where} gave no answer within {timeout_s:g} s") from None
     if isinstance(answer, str):
         raise DeliveryError(answer)
     return answer

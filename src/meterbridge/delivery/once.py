@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from paho.mqtt.client import Client, MQTTMessageInfo
-from paho.mqtt.exception import MQTTException
-from paho.mqtt.reasoncodes import ReasonCode
 
-from meterbridge.delivery.mqtt_client import new_client
 from meterbridge.delivery.routes import Route, Unsendable
 from meterbridge.delivery.row import Row
+from meterbridge.delivery.visit import place, visit
 from meterbridge.errors import DeliveryError
 
 
@@ -34,34 +30,10 @@ async def publish_once(route: Route, rows: Sequence[Row], timeout_s: float) -> N
 
 def _publish(route: Route, rows: Sequence[Row], timeout_s: float) -> None:
     until = time.monotonic() + timeout_s
-    endpoint = route.endpoint
-    where = f"MQTT at {endpoint.host}:{endpoint.port}"
-    answered = threading.Event()
-    verdicts: list[ReasonCode] = []
-
-    def connected(_client: Client, _data: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
-        verdicts.append(reason)
-        answered.set()
-
-    client = new_client(endpoint, timeout_s)
-    client.on_connect = connected
-    try:
-        client.connect(endpoint.host, endpoint.port, endpoint.keepalive_s)
-    except (OSError, ValueError, MQTTException) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DeliveryError(f"{where} cannot be reached: {reason}") from None
-    client.loop_start()
-    try:
-        if not answered.wait(timeout_s):
-            raise DeliveryError(f"{where} does not answer")
-        if verdicts[0].is_failure:
-            raise DeliveryError(f"{where} does not let us in: {verdicts[0]}")
+    with visit(route.endpoint, until) as client:
         for info in _sent(client, route, rows):
             if not _acknowledged(info, until):
-                raise DeliveryError(f"{where} did not acknowledge in time")
-    finally:
-        client.disconnect()
-        client.loop_stop()
+                raise DeliveryError(f"{place(route.endpoint)} did not acknowledge in time")
 
 
 def _sent(client: Client, route: Route, rows: Sequence[Row]) -> list[MQTTMessageInfo]:
