@@ -13,7 +13,7 @@ import pytest
 
 from meterbridge.api import LOCAL_TOKEN, ApiServer, check_exposure
 from meterbridge.errors import ConfigurationError
-from meterbridge.service import Service, open_vault
+from meterbridge.service import DATABASE_FAILING, Service, open_vault
 from meterbridge.settings import (
     ApiSettings,
     DatabaseSettings,
@@ -301,6 +301,14 @@ async def test_supervisors_and_prometheus(running: Running) -> None:
     assert (await running.stranger.get("/readyz")).json() == {"status": "ok"}
     text = (await running.viewer.get("/metrics")).text
     assert 'meterbridge_meter_running{meter="1",name="Main"} 1.0' in text
+    desk = running.service.desk
+    desk.raise_alarm(None, DATABASE_FAILING, Severity.CRITICAL, "database x: gone")
+    answer = await running.stranger.get("/readyz")
+    refused(answer, 503)
+    assert "database" in answer.json()["detail"]
+    assert (await running.stranger.get("/healthz")).status_code == 200
+    desk.resolve(None, DATABASE_FAILING)
+    assert (await running.stranger.get("/readyz")).status_code == 200
     running.service.broken.set()
     refused(await running.stranger.get("/readyz"), 503)
 

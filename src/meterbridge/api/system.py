@@ -24,7 +24,7 @@ from meterbridge.api.exposition import CONTENT_TYPE, exposition
 from meterbridge.api.problem import problem
 from meterbridge.api.shapes import alarm_shape
 from meterbridge.operations import health_of
-from meterbridge.service import Inspector, Service
+from meterbridge.service import DATABASE_FAILING, Inspector, Service
 from meterbridge.store import SummaryRepository
 
 MinutesQuery = Annotated[int, Query(ge=1, le=10_080, description="how far back")]
@@ -119,10 +119,12 @@ def system_routes(service: Service, inspector: Inspector, hub: EventHub) -> APIR
     async def alive() -> dict[str, str]:
         return {"status": "ok"}
 
-    @routes.get("/readyz", summary="Meters are polled, nothing that should run for ever has ended", **gives(FineAnswer))
+    @routes.get("/readyz", summary="Meters are polled, and the database takes what is recorded", **gives(FineAnswer))
     async def ready() -> JSONResponse:
         if service.broken.is_set() or service.bridge is None:
             return problem(503, "the service is not working")
+        if (None, DATABASE_FAILING) in service.desk.open:
+            return problem(503, "the database cannot be used; meters are polled and readings delivered meanwhile")
         return JSONResponse({"status": "ok"})
 
     return routes

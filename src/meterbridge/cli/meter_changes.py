@@ -22,6 +22,7 @@ from meterbridge.cli.option_group import with_options
 from meterbridge.cli.security_columns import NO_SECURITY_COLUMNS, SecurityColumns
 from meterbridge.errors import ConfigurationError
 from meterbridge.meter import load_model
+from meterbridge.model import MeterId
 from meterbridge.settings import load_settings
 from meterbridge.store import MeterRepository
 
@@ -102,19 +103,23 @@ def remove(
 ) -> None:
     """Remove a meter with its metrics and alarms."""
     settings = load_settings(config)
-    if not yes:
-        typer.confirm(f"Remove meter {meter} with its metrics and alarms?", abort=True, err=True)
     service = running_service(settings)
     if service is not None:
         number = service.id_of(meter)
+        _confirm(meter, yes)
         service.ask("DELETE", f"/api/meters/{number}")
     else:
         say_no_service("it is removed from the database")
 
-        async def delete(repository: MeterRepository, _: AsyncEngine) -> int:
-            found = (await repository.get(meter)).id
-            await repository.remove(found)
-            return found
+        async def find(repository: MeterRepository, _: AsyncEngine) -> MeterId:
+            return (await repository.get(meter)).id
 
-        number = in_database(settings.database, delete)
+        number = found = in_database(settings.database, find)
+        _confirm(meter, yes)
+        in_database(settings.database, lambda repository, _: repository.remove(found))
     typer.echo(json.dumps({"removed": number}) if as_json else f"meter {number} removed")
+
+
+def _confirm(meter: str, yes: bool) -> None:
+    if not yes:
+        typer.confirm(f"Remove meter {meter} with its metrics and alarms?", abort=True, err=True)

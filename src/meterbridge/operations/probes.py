@@ -69,7 +69,8 @@ def _ask(target: Target, timeout: float) -> list[ProbeFact]:
 
     def received(_client: Client, _data: object, message: MQTTMessage) -> None:
         if message.payload.isdigit():
-            told["subscriptions"] = int(message.payload)
+            # What was kept was counted before this subscription, what is published now with it.
+            told["subscriptions"] = int(message.payload) - (not message.retain)
             counted.set()
 
     # No client identifier: the server gives one, and throws nobody out for it.

@@ -32,6 +32,8 @@ _READING = (
     _UNREACHABLE,
 )
 """Alarms about reading a meter: together they are one trouble. Any other is a matter of its own."""
+_REFUSED = "meter_unusable"
+"""Event of a meter that the service does not start; it is told of with the meter."""
 _TOLD_LINES = 2
 
 
@@ -80,12 +82,16 @@ def symptoms_of(facts: Facts, targets: TargetsSettings) -> list[Symptom]:
     for line in facts.lines:
         if line.get("event") == "meter_failed":
             failures.setdefault(line.get("meter"), []).append(line)
+    refused = {line.get("meter"): str(line.get("reason", "")) for line in facts.lines if line.get("event") == _REFUSED}
     explained: set[MeterId] = set(gone)
     for meter in facts.active:
         opened = by_meter.get(meter.id, [])
         trouble = [alarm for alarm in opened if alarm.type in _READING]
         found += [_alarm(alarm, meter) for alarm in opened if alarm.type not in (*_READING, *told)]
-        if own_link or meter.id in gone:
+        if facts.running and meter.run_state is None and meter.id in refused:
+            explained.add(meter.id)
+            found.append(_unusable(meter.id, meter.name, refused[meter.id]))
+        elif own_link or meter.id in gone:
             explained.add(meter.id)
         elif meter.run_state == "paused":
             explained.add(meter.id)
@@ -325,7 +331,9 @@ def _delivers(facts: Facts) -> bool:
 def _log(facts: Facts) -> Iterator[Symptom]:
     """Errors of our own: nothing a meter or a server does is logged as one."""
     last = facts.started or facts.since
-    errors = [line for line in facts.lines if line.get("level") in ("error", "critical")]
+    errors = [
+        line for line in facts.lines if line.get("level") in ("error", "critical") and line.get("event") != _REFUSED
+    ]
     recent = [line for line in errors if (time_of(line) or 0) >= last]
     by_event: dict[str, list[Mapping[str, object]]] = {}
     for line in recent:

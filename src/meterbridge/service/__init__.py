@@ -5,11 +5,13 @@ from meterbridge.service.garbage import keep_garbage_small
 from meterbridge.service.inspector import Inspector, live_of
 from meterbridge.service.limits import open_vault, outbox_limits, route_settings
 from meterbridge.service.machine import process_use
+from meterbridge.service.recorder import DATABASE_FAILING
 from meterbridge.service.reports import Listener
 from meterbridge.service.roster import Roster
 from meterbridge.service.service import Service
 
 __all__ = [
+    "DATABASE_FAILING",
     "Inspector",
     "Listener",
     "Roster",

@@ -96,6 +96,20 @@ def store_errors(url: URL) -> Iterator[None]:
         raise StoreError(f"database {name}: {error.strerror or error}") from None
 
 
+async def clear_log(engine: AsyncEngine) -> None:
+    """Empty SQLite's write-ahead log into the file, so that what was overwritten is in neither; others need nothing.
+
+    A reader that holds on to an older state keeps the log as it is.
+    """
+    if sqlite_file(engine.url) is None:
+        return
+    async with engine.connect() as connection:
+        raw = (await connection.get_raw_connection()).driver_connection
+        if raw is not None:
+            # Past SQLAlchemy: it would begin a transaction, and none may be open.
+            await raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def database_name(url: URL) -> str:
     """What messages call a database: its file, or its URL without password and options."""
     return str(sqlite_file(url) or url.set(query={}).render_as_string(hide_password=True))
@@ -132,4 +146,6 @@ def _configure_sqlite(connection: sa.engine.interfaces.DBAPIConnection, _: Conne
     # An invocation counter that was put by must not come back, not even after a power cut.
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    # A secret typed in by hand must not outlive its encryption in a free page. Distributions differ in the default.
+    cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()

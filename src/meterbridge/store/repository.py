@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from meterbridge.errors import ConfigurationError, MeterExists, MeterNotFound
 from meterbridge.model import Meter, MeterId
-from meterbridge.store.engine import store_errors
+from meterbridge.store.engine import clear_log, store_errors
 from meterbridge.store.rows import COLUMNS, FLAGS, SECRETS, meter_from_row, row_from_meter
 from meterbridge.store.schema import (
     alarms,
@@ -275,6 +275,8 @@ class MeterRepository:
                         unchanged = (meters.c.id == row.id) & (meters.c[name] == stored)
                         result = await connection.execute(sa.update(meters).where(unchanged).values({name: fresh}))
                         sealed += result.rowcount
+            if sealed:
+                await clear_log(self._engine)
         return sealed
 
     async def _raise_if_taken(self, name: str, own: MeterId | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,8 @@ FRAMINGS = ("hdlc", "wrapper", "wrapper-udp")
 REFERENCINGS = ("ln", "sn")
 _HEX = re.compile(r"[0-9A-Fa-f]+")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
+# What a resolver takes for an IPv4 address, never for a name.
+_DIGITS_LAST = re.compile(r"(.*\.)?[0-9]+\.?")
 SECRETS = ("password", "tb_token", "hls_secret", "block_cipher_key", "authentication_key", "signing_key")
 """Columns of `meters` that are encrypted."""
 FLAGS = ("tb_enabled", "relay_allowed", "general_ciphering", "dedicated_key")
@@ -94,7 +97,7 @@ def check_meter(meter: Meter) -> None:
     """
     _text("name", meter.name, 1, 100)
     _text("ip_address", meter.ip_address, 1, 255)
-    if not _HOST.fullmatch(meter.ip_address):
+    if not _HOST.fullmatch(meter.ip_address) or not _is_address_or_name(meter.ip_address):
         raise ConfigurationError(f"ip_address must be an address or a host name, not {meter.ip_address!r}")
     _text("password", meter.password, 0, 50)
     _text("model", meter.model, 1, 50)
@@ -140,6 +143,16 @@ def _check_security(meter: Meter) -> None:
         counter_object_of(meter)
     # That each fits does not say that they fit together.
     credentials_of(meter)
+
+
+def _is_address_or_name(host: str) -> bool:
+    if not _DIGITS_LAST.fullmatch(host):
+        return True
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _text(column: str, value: object, shortest: int, longest: int) -> None:

@@ -19,6 +19,7 @@ from meterbridge.operations.facts import DiskFact, UnusableFact
 from meterbridge.operations.rules import rules
 from meterbridge.operations.symptoms import symptoms_of
 from meterbridge.settings import TargetsSettings
+from tests.unit.operations.alarm_types import alarm_types
 from tests.unit.operations.facts_made import NOW, ROUTE, alarm, disconnected, failed, healthy, meter, summary
 
 TARGETS = TargetsSettings()
@@ -35,6 +36,10 @@ def with_meter(*alarms: str, error: str = "", **changes: Any) -> Facts:
     return replace(
         facts, meters=(first, *facts.meters[1:]), alarms=tuple(alarm(1, type_, error) for type_ in alarms), lines=lines
     )
+
+
+def refused(number: int, reason: str) -> dict[str, Any]:
+    return {**failed(number, reason), "level": "error", "event": "meter_unusable"}
 
 
 def with_route(**changes: Any) -> Facts:
@@ -101,6 +106,20 @@ CASES: list[tuple[str, Facts, list[str]]] = [
     ),
     ("given up", with_meter("outbox_bound", status="active"), ["readings_given_up"]),
     ("unusable", replace(healthy(), unusable=(UnusableFact(MeterId(9), "bad", "port must be"),)), ["row_unusable"]),
+    (
+        "a token that another meter has",
+        replace(
+            healthy(),
+            meters=(meter(1), meter(2, run_state=None, last_seen=None)),
+            lines=({**refused(2, "Meters 'm1' and 'm2' have the same tb_token"), "timestamp": "2026-09-21T15:00:00Z"},),
+        ),
+        ["same_token"],
+    ),
+    (
+        "a meter that was not started and is now",
+        replace(healthy(), lines=(refused(2, "Meters 'm1' and 'm2' have the same tb_token"),)),
+        [],
+    ),
     ("database", replace(healthy(), alarms=(alarm(None, "database_failing"),)), ["database_failing"]),
     ("outbox damaged", replace(healthy(), alarms=(alarm(None, "outbox_corrupt"),)), ["outbox_damaged"]),
     ("alarm without a rule", replace(healthy(), alarms=(alarm(None, "novel", severity="odd"),)), ["open_alarm"]),
@@ -226,3 +245,49 @@ def test_no_alarm_is_passed_over_and_none_breaks_the_plan(alarms: list[Any]) -> 
     assert {each.meter for each in alarms if each.meter in (1, 2)} <= told
     if any(each.meter is None for each in alarms):
         assert found.actions
+
+
+# Of one alone nothing can be told but what its message says; the error that comes with it tells more, see CASES.
+BY_ITS_ERROR = {"connection_loss", "circuit_breaker"}
+OF_THE_INSTALLATION = {"own_link", "outbox_disk", "outbox_corrupt", "database_failing", "route_down", "route_contested"}
+DIAGNOSES = {
+    "association_stuck": "stuck_association",
+    "authentication_failure": "wrong_password",
+    "clock_drift": "clock_drift",
+    "database_failing": "database_failing",
+    "delivery_backlog": "outbox_growing",
+    "delivery_quarantined": "messages_refused",
+    "energy_backwards": "energy_backwards",
+    "hdlc_error": "garbage_line",
+    "history_unavailable": "history_unavailable",
+    "network_outage": "network_gone",
+    "object_failing": "objects_missing",
+    "outbox_bound": "readings_given_up",
+    "outbox_corrupt": "outbox_damaged",
+    "outbox_disk": "disk_full",
+    "own_link": "own_link_gone",
+    "route_contested": "token_shared",
+    "route_down": "broker_down",
+    "silence": "meter_silent",
+    "worker_crash": "worker_defect",
+    "worker_hang": "worker_defect",
+    **dict.fromkeys(BY_ITS_ERROR, "meter_failing"),
+}
+
+
+def test_every_alarm_the_code_can_raise_has_its_diagnosis() -> None:
+    assert alarm_types() == set(DIAGNOSES)
+    assert set(DIAGNOSES.values()) <= {rule.diagnosis for rule in rules()} - {"open_alarm"}
+
+
+@pytest.mark.parametrize("type_", sorted(DIAGNOSES))
+def test_an_alarm_alone_is_enough(type_: str) -> None:
+    facts = healthy(1)
+    down = type_ == "route_down"
+    route = replace(facts.routes[0], connected=not down, reason="cannot connect" if down else facts.routes[0].reason)
+    number = None if type_ in OF_THE_INSTALLATION or type_ == "delivery_backlog" else 1
+    message = "no reading for 600 s" if type_ == "silence" else ROUTE
+    facts = replace(facts, alarms=(alarm(number, type_, message),), routes=(route,))
+    if type_ == "delivery_quarantined":
+        facts = replace(facts, outbox=OutboxFact(7, 700, 7))
+    assert [action.diagnosis for action in plan_of(facts, TARGETS).actions] == [DIAGNOSES[type_]]

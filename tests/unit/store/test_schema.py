@@ -89,6 +89,7 @@ async def test_sqlite_is_in_wal_mode_with_foreign_keys_and_a_busy_timeout(engine
         assert await connection.scalar(sa.text("PRAGMA journal_mode")) == "wal"
         assert await connection.scalar(sa.text("PRAGMA foreign_keys")) == 1
         assert await connection.scalar(sa.text("PRAGMA busy_timeout")) == 10_000
+        assert await connection.scalar(sa.text("PRAGMA secure_delete")) == 1
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,6 +137,23 @@ async def test_the_database_holds_no_secret_and_gives_it_back(
     everything = octets()
     for secret in (b"pa55-w0rd", b"an0ther-one", b"t0ken-of-it"):
         assert secret not in everything
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_what_was_typed_in_by_hand_is_nowhere_once_it_is_encrypted(
+    engine: AsyncEngine, meters: MeterRepository, file: Path, octets: Callable[[], bytes]
+) -> None:
+    await meters.add(METER)
+    # As sqlite3 writes it where it is built without secure_delete.
+    with closing(sqlite3.connect(file, isolation_level=None)) as typed:
+        typed.execute("PRAGMA secure_delete = OFF")
+        typed.execute("UPDATE meters SET password = 'typed-by-hand'")
+        assert b"typed-by-hand" in octets()
+        assert await meters.seal() == 1
+        # While it is in use: the log is not removed, as it is with the last connection.
+        assert file.with_name(f"{file.name}-wal").exists()
+        assert b"typed-by-hand" not in octets()
+    assert [meter.password for meter in await meters.list_meters()] == ["typed-by-hand"]
 
 
 async def test_keys_of_meters_are_secrets_too(
