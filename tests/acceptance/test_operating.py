@@ -124,6 +124,8 @@ def test_meters_without_a_service(site: Site) -> None:
         ("status", "nobody"),
         ("edit", "Main"),
         ("add", "x", "no host"),
+        ("add", "x", "192.0.2.300"),
+        ("remove", "nobody"),
         ("add", "x", "h", "--model", "nobody"),
         ("add", "x", "h", "--client", "0"),
         ("logs", "--since", "yesterday"),

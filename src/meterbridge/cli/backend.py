@@ -122,16 +122,20 @@ def running_service(settings: Settings) -> RunningService | None:
         raise ConfigurationError(f"token file {file} cannot be read: {error.strerror}; be the service's user") from None
     client = httpx.Client(
         base_url=_address(settings.api),
-        headers={"Authorization": f"Bearer {token}"},
         timeout=httpx.Timeout(_TIMEOUT, connect=2.0),
         verify=_trust(settings.api),
         trust_env=False,
     )
     try:
-        client.get("/healthz")
+        # Without the token: another program may have the port of a service that was killed.
+        answer = client.get("/healthz")
     except httpx.HTTPError:
         client.close()
         return None
+    if answer.status_code not in (200, 429, 503):
+        client.close()
+        return None
+    client.headers["Authorization"] = f"Bearer {token}"
     return RunningService(client)
 
 

@@ -93,7 +93,8 @@ def restore_sqlite(file: Path, backup: Path, now: datetime) -> Path | None:
     """Put a backup in a database's place, at once; the backup stays where it is. Invocation counters go forward.
 
     Args:
-        file: the database, of which a backup is made first where it exists. Nobody may be using it.
+        file: the database, of which a backup is made first where it exists, and a plain copy where it is damaged: of
+            that no counters are taken over. Nobody may be using it.
         backup: a copy made by `backup_sqlite`, such as the one of an adoption.
         now: as for `backup_sqlite`.
 
@@ -108,7 +109,10 @@ def restore_sqlite(file: Path, backup: Path, now: datetime) -> Path | None:
     try:
         _check(backup)
         kept = None
-        if file.exists():
+        damaged = file.exists() and _is_damaged(file)
+        if damaged:
+            kept = _copy_as_it_is(file, now)
+        elif file.exists():
             _leave_nothing_in_the_journal(file)
             kept = backup_sqlite(file, now)
         else:
@@ -118,10 +122,13 @@ def restore_sqlite(file: Path, backup: Path, now: datetime) -> Path | None:
             source.backup(copy)
             _advance_counters(copy)
         if kept is not None:
-            _keep_counters(fresh, kept)
+            if not damaged:
+                _keep_counters(fresh, kept)
             shutil.copymode(file, fresh)
             found = file.stat()
             os.chown(fresh, found.st_uid, found.st_gid)
+            if damaged:
+                _move_journal(file, kept)
         fresh.replace(file)
     except OSError as error:
         fresh.unlink(missing_ok=True)
@@ -147,6 +154,33 @@ def _keep_counters(fresh: Path, kept: Path) -> None:
                     " SELECT name, next FROM kept.invocation_counters WHERE true"
                     " ON CONFLICT (name) DO UPDATE SET next = MAX(next, excluded.next)"
                 )
+
+
+def _is_damaged(file: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(file, timeout=_BUSY_S)) as connection:
+            answer: tuple[str] = connection.execute("PRAGMA quick_check(1)").fetchone()
+            return answer != ("ok",)
+    except sqlite3.OperationalError:
+        # Locked, or not to be read: no damage.
+        raise
+    except sqlite3.DatabaseError:
+        return True
+
+
+def _copy_as_it_is(file: Path, now: datetime) -> Path:
+    target = file.with_name(f"{file.name}.backup-{_stamp(now)}")
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640))
+    shutil.copyfile(file, target)
+    return target
+
+
+def _move_journal(file: Path, kept: Path) -> None:
+    """Move the write-ahead log of a damaged file to its copy: it may hold what a rescue needs."""
+    file.with_name(f"{file.name}-shm").unlink(missing_ok=True)
+    journal = file.with_name(f"{file.name}-wal")
+    if journal.exists():
+        journal.replace(kept.with_name(f"{kept.name}-wal"))
 
 
 def _check(backup: Path) -> None:

@@ -134,6 +134,24 @@ def test_a_lost_database_comes_back(sqlite_url: str, file: Path) -> None:
     assert (mode(file), rows(file, "SELECT name FROM meters")) == (0o640, [("Main",)])
 
 
+@pytest.mark.parametrize("damage", ["not a database", "pages overwritten"])
+def test_a_damaged_database_is_put_aside_as_it_is(sqlite_url: str, file: Path, damage: str) -> None:
+    asyncio.run(add(sqlite_url, "Main"))
+    backup = backup_sqlite(file, NOW)
+    found = bytearray(file.read_bytes())
+    if damage == "not a database":
+        found[:] = b"garbage"
+    else:
+        found[4096 : 9 * 4096] = b"\x5a" * (8 * 4096)
+    file.write_bytes(found)
+    file.with_name(f"{file.name}-wal").write_bytes(b"its log")
+    kept = restore_sqlite(file, backup, NOW + timedelta(seconds=1))
+    assert kept is not None
+    assert kept.read_bytes() == found
+    assert not file.with_name(f"{file.name}-wal").exists()
+    assert rows(file, "SELECT name FROM meters") == [("Main",)]
+
+
 def test_an_invocation_counter_does_not_go_back_with_a_backup(sqlite_url: str, file: Path) -> None:
     asyncio.run(upgrade(sqlite_url))
     make(file, "INSERT INTO invocation_counters VALUES ('a', 5000)")
