@@ -1,9 +1,10 @@
 """One meter: its connection, its catalogue entry, its polling."""
 
+from meterbridge.meter.address import MeterAddress, Timeouts
 from meterbridge.meter.backfill import HistoryPiece, ProfileHistory
 from meterbridge.meter.catalogue import MeterModel, load_model, model_names, parse_model
 from meterbridge.meter.catalogue.push import load_layouts
-from meterbridge.meter.client import DLMSClient, MeterAddress, ObjectListElement, Timeouts
+from meterbridge.meter.client import DLMSClient, ObjectListElement
 from meterbridge.meter.clock import ClockTime, read_clock, set_clock, time_for
 from meterbridge.meter.configured import client_of, counter_object_of, credentials_of, meter_address
 from meterbridge.meter.coverage import Coverage, Interval

@@ -21,8 +21,9 @@ from meterbridge.dlms import (
     SecuritySuite,
 )
 from meterbridge.errors import ConfigurationError
+from meterbridge.meter.address import MeterAddress, Timeouts
 from meterbridge.meter.catalogue import load_model
-from meterbridge.meter.client import DLMSClient, MeterAddress, Timeouts
+from meterbridge.meter.client import DLMSClient
 from meterbridge.meter.kept_counter import CounterKeeper
 from meterbridge.model import Meter
 
