@@ -21,6 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from meterbridge.delivery.buffered_client import BufferedClient
 from meterbridge.delivery.contest import Contest
 from meterbridge.delivery.conversation import Heard, Mouth, Saying
 from meterbridge.delivery.events import Connected, Disconnected, Event, SubscriptionRefused
@@ -152,7 +153,7 @@ class Line:
         self._rng = rng
         self._hear = hear
         self._mouth = Mouth()
-        self._client: Client | None = None
+        self._client: BufferedClient | None = None
         self._window = limits.window
         self._failures = 0
         self._due = 0.0
@@ -200,9 +201,8 @@ class Line:
 
     @property
     def has_buffered_input(self) -> bool:
-        """Whether TLS holds decrypted octets that no selector will announce."""
-        pending = getattr(self.socket, "pending", None)
-        return pending is not None and pending() > 0
+        """Whether octets were received that no selector will announce."""
+        return self._client is not None and self._client.has_read_ahead
 
     def due(self, now: float) -> float:
         """Seconds until `step` must be called although nothing happened on the socket."""
@@ -243,7 +243,7 @@ class Line:
         """State that `open` is on its way."""
         self._now, self.state = now, State.OPENING
 
-    def open(self) -> Client | str:
+    def open(self) -> BufferedClient | str:
         """Connect, blocking, within the limit; safe on any thread.
 
         Returns:
@@ -266,7 +266,7 @@ class Line:
             return f"cannot connect to {host_port(endpoint.host, endpoint.port)}: {error}"
         return client
 
-    def opened(self, outcome: Client | str, now: float) -> None:
+    def opened(self, outcome: BufferedClient | str, now: float) -> None:
         """Take over what `open` gave."""
         self._now, self._lost, self._blamable = now, None, False
         self._orderly = self._taken_over = False

@@ -7,6 +7,7 @@ import socket
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from meterbridge.delivery.buffered_client import BufferedClient
 from meterbridge.delivery.routes import Endpoint
 
 UNLIMITED = 65_535
@@ -27,7 +28,7 @@ def closed_by_peer(connection: object) -> bool:
         return False
 
 
-def new_client(endpoint: Endpoint, connect_timeout_s: float) -> Client:
+def new_client(endpoint: Endpoint, connect_timeout_s: float) -> BufferedClient:
     """A client that is not connected yet.
 
     Args:
@@ -37,14 +38,15 @@ def new_client(endpoint: Endpoint, connect_timeout_s: float) -> Client:
     Raises:
         OSError, ValueError: the files of TLS cannot be used.
     """
-    client = Client(
+    client = BufferedClient(
         CallbackAPIVersion.VERSION2,
         client_id=endpoint.client_id,
         protocol=MQTTProtocolVersion(endpoint.version),
         clean_session=True if endpoint.version == MQTTProtocolVersion.MQTTv311 else None,
     )
     client.connect_timeout = connect_timeout_s
-    client.max_inflight_messages_set(UNLIMITED)
+    # 0 is without a bound: the line has one of its own, and paho looks through all that is in flight for each PUBACK.
+    client.max_inflight_messages_set(0)
     if endpoint.username is not None:
         client.username_pw_set(endpoint.username, endpoint.password)
     if endpoint.tls is not None:

@@ -6,8 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from paho.mqtt.client import Client
-
+from meterbridge.delivery.buffered_client import BufferedClient
 from meterbridge.delivery.line import Line
 
 
@@ -19,7 +18,7 @@ class Openers:
         threads: how many at most.
     """
 
-    def __init__(self, done: Callable[[Line, Client | str], None], threads: int = 8) -> None:
+    def __init__(self, done: Callable[[Line, BufferedClient | str], None], threads: int = 8) -> None:
         self._done = done
         self._most = threads
         self._threads: list[threading.Thread] = []

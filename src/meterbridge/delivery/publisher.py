@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from paho.mqtt.client import Client
-
+from meterbridge.delivery.buffered_client import BufferedClient
 from meterbridge.delivery.conversation import Ear, Heard, Saying
 from meterbridge.delivery.events import Event, Listener
 from meterbridge.delivery.line import Line, LineLimits, State
@@ -238,10 +237,10 @@ class Publisher:
             driven.line.say(saying)
             self._touched.setdefault(name, False)
 
-    def _opened(self, line: Line, outcome: Client | str) -> None:
+    def _opened(self, line: Line, outcome: BufferedClient | str) -> None:
         driven = self._lines.get(line.name)
         if driven is None or driven.line is not line:
-            if isinstance(outcome, Client):
+            if isinstance(outcome, BufferedClient):
                 abandon(outcome)
             return
         line.opened(outcome, time.monotonic())
