@@ -166,10 +166,14 @@ def peer() -> None:
         print("tb-gateway's storage: not measured, .venv-gateway is missing (tools/gateway.sh)")
         return
     script = Path(__file__).parent / "tb_gateway_storage.py"
-    rounds = [
-        float(subprocess.run([python, script, str(READINGS)], capture_output=True, text=True, check=True).stdout)
-        for _ in range(3)
-    ]
+    try:
+        rounds = [
+            float(subprocess.run([python, script, str(READINGS)], capture_output=True, text=True, check=True).stdout)
+            for _ in range(3)
+        ]
+    except subprocess.CalledProcessError as error:
+        print(f"tb-gateway's storage: not measured, it ends with {error.returncode}: {error.stderr.strip()[-200:]}")
+        return
     cpu = statistics.median(rounds)
     print(
         f"{'tb-gateway sqlite, storage only':32} {READINGS / cpu:14.0f} {cpu / READINGS * 1e6:12.1f}"
