@@ -15,9 +15,11 @@ from meterbridge.delivery.events import (
     SetAside,
     StorageFailed,
     StorageRecovered,
+    Stranded,
     SubscriptionRefused,
 )
 from meterbridge.delivery.line import LineLimits
+from meterbridge.delivery.moving import Homes
 from meterbridge.delivery.once import publish_once
 from meterbridge.delivery.outbox import Outbox, OutboxStats, Page
 from meterbridge.delivery.outbox_file import Limits, Loss, damaged_files
@@ -49,6 +51,7 @@ __all__ = [
     "Event",
     "GatewayRoute",
     "Heard",
+    "Homes",
     "Kind",
     "Limits",
     "LineLimits",
@@ -69,6 +72,7 @@ __all__ = [
     "SetAside",
     "StorageFailed",
     "StorageRecovered",
+    "Stranded",
     "SubscriptionRefused",
     "Subscriptions",
     "Ticket",

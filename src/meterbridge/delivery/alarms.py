@@ -16,6 +16,7 @@ from meterbridge.delivery.events import (
     SetAside,
     StorageFailed,
     StorageRecovered,
+    Stranded,
 )
 from meterbridge.delivery.outbox import OutboxStats
 from meterbridge.delivery.outbox_file import Loss
@@ -30,6 +31,7 @@ QUARANTINED = "delivery_quarantined"
 ROUTE_DOWN = "route_down"
 BACKLOG = "delivery_backlog"
 CONTESTED = "route_contested"
+STRANDED = "outbox_stranded"
 
 _CALM_S = 300.0
 
@@ -128,6 +130,16 @@ class DeliveryAlarms:
                     Severity.WARNING,
                     f"{count} messages of device {device!r} are not taken and lie in quarantine: {reason}.",
                 )
+            case Stranded(0, _):
+                self._resolve(None, STRANDED)
+            case Stranded(rows, routes):
+                self._raise(
+                    None,
+                    STRANDED,
+                    Severity.WARNING,
+                    f"{rows} messages wait for {', '.join(routes[:3])}{' and others' if len(routes) > 3 else ''},"
+                    " which no meter delivers to any more.",
+                )
             case Disconnected(route, reason, _, meter):
                 down_since = self._down.get(route, (now, "", None))[0]
                 self._down[route] = (down_since, reason, meter)
@@ -137,6 +149,9 @@ class DeliveryAlarms:
     def look(self, outbox: OutboxStats, routes: Iterable[PublisherStats], now: float) -> None:
         """Open and resolve what depends on time; now and then, `now` in Unix seconds."""
         routes = list(routes)
+        served = {route.route for route in routes}
+        # One that nobody serves any more is not down.
+        self._down = {route: known for route, known in self._down.items() if route in served}
         for (meter, type_), told in self._raised.items():
             # A meter that is paused or changed has all its alarms resolved: these go on.
             if told is not None:

@@ -56,6 +56,14 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True)
+class Stranded:
+    """Rows lie on routes that nobody serves and have nowhere to go; none do any more where `rows` is 0."""
+
+    rows: int
+    routes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Connected:
     """The route is up; `meter` is whose it is, None for one that many share."""
 
@@ -82,6 +90,14 @@ class SubscriptionRefused:
 
 
 Event = (
-    Dropped | StorageFailed | StorageRecovered | SetAside | Quarantined | Connected | Disconnected | SubscriptionRefused
+    Dropped
+    | StorageFailed
+    | StorageRecovered
+    | SetAside
+    | Quarantined
+    | Stranded
+    | Connected
+    | Disconnected
+    | SubscriptionRefused
 )
 Listener = Callable[[Event], None]

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from meterbridge.delivery.events import Dropped, Event, Listener, Quarantined, SetAside, StorageFailed, StorageRecovered
+from meterbridge.delivery.events import (
+    Dropped,
+    Event,
+    Listener,
+    Quarantined,
+    SetAside,
+    StorageFailed,
+    StorageRecovered,
+    Stranded,
+)
+from meterbridge.delivery.moving import Homes
 from meterbridge.delivery.outbox_file import (
     Limits,
     Loss,
@@ -129,6 +139,10 @@ class Outbox:
         self._closing = False
         self._failing = False
         self._suspect: str | None = None
+        self._homes: Homes | None = None
+        # Whether rows may lie where they do not belong.
+        self._unsettled = False
+        self._stranded: Stranded | None = None
         self._wakers: dict[str, Callable[[], None]] = {}
         self._rewinders: dict[str, Callable[[], None]] = {}
         self._reading = threading.Lock()
@@ -293,6 +307,15 @@ class Outbox:
                 self._gone.add(row.id)
             self._changed.notify()
 
+    def rehome(self, homes: Homes) -> None:
+        """Have rows of routes that nobody serves moved to those of their meters, with the next commit and ever after.
+
+        What comes back from quarantine later goes the same way; what has nowhere to go is told as `Stranded`.
+        """
+        with self._changed:
+            self._homes, self._unsettled = homes, True
+            self._changed.notify()
+
     def wake(self, route: str, waker: Callable[[], None] | None, rewind: Callable[[], None] = lambda: None) -> None:
         """Have a route's publisher called, on the writer's thread; both must return at once.
 
@@ -408,28 +431,72 @@ class Outbox:
                     row._replace(id=self._next_id + index, at=self._clock_ms()) for index, row in enumerate(claimed)
                 ]
                 self._next_id += len(returned)
+                if self._homes is not None:
+                    returned = self._brought_home(self._homes, returned)
+                    for batch in batches:
+                        batch.puts = self._brought_home(self._homes, batch.puts)
             started = time.monotonic()
             if suspect is not None:
                 self._replace_file(suspect)
             elif isinstance(self._file, NoFile):
                 self._open_at_last()
+            self._settle()
             self._commit(batches, removals, refusals, returned, [row.id for row in claimed])
             if closing:
                 self._end()
                 return
 
     def _has_work(self) -> bool:
-        return bool(self._closing or self._batches or self._removals or self._refusals or self._suspect)
+        return bool(
+            self._closing or self._batches or self._removals or self._refusals or self._suspect or self._unsettled
+        )
 
     def _claimed(self) -> list[Row]:
         """Rows that `meterbridge outbox retry` freed, under the ids they had."""
         try:
             if self._file.changed_by_others():
                 self._file.recount()
+                # A purge may have taken what was stranded.
+                self._unsettled = self._homes is not None
             return self._file.claimed(_BATCH_ROWS)
         except sqlite3.Error:
             # Whatever it is, the next commit meets it too.
             return []
+
+    def _brought_home(self, homes: Homes, rows: list[Row]) -> list[Row]:
+        """Rows on their way to the disk, on the routes of their meters; the caller holds the lock."""
+        if all(homes.stays(row.route) for row in rows):
+            return rows
+        routes = [homes.of(row.meter, row.route) for row in rows]
+        rows = [
+            row if row.route == route else row._replace(route=route) for row, route in zip(rows, routes, strict=True)
+        ]
+        # To be told of once they are on disk.
+        self._unsettled = self._unsettled or any(row.route not in homes.served for row in rows)
+        return rows
+
+    def _settle(self) -> None:
+        """Move rows on disk to where they belong, before younger ones of their meters are committed there."""
+        with self._changed:
+            homes = self._homes
+            if homes is None or not self._unsettled or self._failing:
+                return
+            self._unsettled = False
+        try:
+            moved = self._file.move(homes)
+        except sqlite3.Error as error:
+            self._suspect_if_corrupt(error)
+            with self._changed:
+                self._unsettled = True
+            return
+        with self._changed:
+            rewinders = [self._rewinders[route] for route in moved.into if route in self._rewinders]
+        for rewind in rewinders:
+            rewind()
+        stranded = Stranded(sum(moved.left.values()), tuple(sorted(moved.left)))
+        if stranded != self._stranded:
+            self._stranded = stranded
+            self._tell(stranded)
 
     def _commit(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meterbridge.delivery.events import Dropped
+from meterbridge.delivery.moving import Homes, Moved, move_rows
 from meterbridge.delivery.row import Row
 from meterbridge.delivery.wal import Examined, examine
 from meterbridge.errors import DeliveryError
@@ -236,6 +237,19 @@ class OutboxFile:
             self.next_id = puts[-1].id + 1
         return dropped
 
+    def move(self, homes: Homes) -> Moved:
+        """Bring rows to the routes of their meters, in a transaction of its own: a long backlog takes seconds."""
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            moved = move_rows(db, homes)
+            db.execute("COMMIT")
+        except sqlite3.Error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+        return moved
+
     def _count(self) -> tuple[int, int]:
         rows, octets = self._db.execute("SELECT count(*), coalesce(sum(length(payload)), 0) FROM outbox").fetchone()
         return rows, octets
@@ -352,6 +366,10 @@ class NoFile:
         self.losses: dict[MeterId, Loss] = {}
 
     def write(self, *_: object) -> list[Dropped]:
+        """Refuse."""
+        raise self._error
+
+    def move(self, homes: Homes) -> Moved:
         """Refuse."""
         raise self._error
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from meterbridge.delivery import Publisher, RouteBook, RouteSettings, rehome
+from meterbridge.delivery import Homes, Outbox, Publisher, RouteBook, RouteSettings, rehome
 from meterbridge.errors import ConfigurationError
 from meterbridge.model import Meter, MeterId
 from meterbridge.store import MeterRepository
@@ -102,12 +102,29 @@ class Destinations:
 
     async def rehome(self, repository: MeterRepository, outbox: Path) -> None:
         """Let rows of an earlier run follow their meters to the routes these have now."""
+        left = await asyncio.to_thread(rehome, outbox, await self._homes(repository))
+        for route, rows in left.items():
+            _log.warning("outbox_rows_without_meter", route=route, rows=rows)
+
+    async def settle(self, repository: MeterRepository, outbox: Outbox) -> None:
+        """Let rows of this run follow their meters to the routes these have now."""
+        homes = await self._homes(repository)
+        # Also those of meters that go on as they were, because what they became cannot be used.
+        outbox.rehome(Homes(homes.wanted, homes.served | {route for route, _ in self._addresses.values()}))
+
+    async def prepare(self, repository: MeterRepository, outbox: Outbox) -> None:
+        """Let rows go ahead to where their meters are about to deliver, so that none is overtaken by a younger one."""
+        outbox.rehome(await self._homes(repository))
+
+    async def _homes(self, repository: MeterRepository) -> Homes:
         loaded = await repository.load_meters()
+        known = (self._addresses.get(problem.meter) for problem in loaded.problems)
+        served = {address[0] for address in known if address is not None}
         book = RouteBook(self._settings, lambda _: True)
         wanted: dict[MeterId, str] = {}
         for meter in loaded.meters:
             with suppress(ConfigurationError):
                 wanted[meter.id] = book.route_for(meter).name
-        left = await asyncio.to_thread(rehome, outbox, wanted)
-        for route, rows in left.items():
-            _log.warning("outbox_rows_without_meter", route=route, rows=rows)
+                if meter.tb_enabled and meter.status == "active":
+                    served.add(wanted[meter.id])
+        return Homes(wanted, served)

@@ -22,6 +22,7 @@ from meterbridge.delivery import (
     Publisher,
     PublisherStats,
     StorageRecovered,
+    Stranded,
     damaged_files,
 )
 from meterbridge.errors import ConfigurationError, MeterNotFound, StoreError
@@ -233,6 +234,7 @@ class Service:
         )
         self._publisher.start()
         self._outgoing.outbox, self._destinations.publisher = self._outbox, self._publisher
+        await self._destinations.settle(self._repository, self._outbox)
         intervals = IntervalRepository(self._engine)
         self.history.adopt(await intervals.load())
         counters = CounterKeeper(
@@ -356,11 +358,15 @@ class Service:
         self._settings = old.model_copy(update={"polling": settings.polling})
         self._maker.reload(settings.polling)
         await self._choose_routes()
+        if self._outbox is not None:
+            await self._destinations.prepare(self.repository, self._outbox)
         result = await self.bridge.reload()
         for meter in result.removed:
             self._reports.leave(meter)
             if self._shared is not None:
                 self._shared.forget(meter)
+        if self._outbox is not None:
+            await self._destinations.settle(self.repository, self._outbox)
         await self.roster.load(self.repository)
         return result
 
@@ -413,7 +419,8 @@ class Service:
         what = type(event).__name__
         told = {name: getattr(event, name) for name in event.__dataclass_fields__}
         told = {name: round(value, 1) if isinstance(value, float) else value for name, value in told.items()}
-        (_log.info if isinstance(event, (Connected, StorageRecovered)) else _log.warning)("delivery", what=what, **told)
+        good = isinstance(event, (Connected, StorageRecovered)) or event == Stranded(0, ())
+        (_log.info if good else _log.warning)("delivery", what=what, **told)
         self._delivery_alarms.happened(event, time.time())
         if self._hearing is not None and self._settings.rpc.enabled:
             self._hearing.happened(event)

@@ -16,6 +16,7 @@ from meterbridge.delivery import (
     SetAside,
     StorageFailed,
     StorageRecovered,
+    Stranded,
 )
 from meterbridge.model import MeterId
 from meterbridge.store import Severity
@@ -38,8 +39,8 @@ def outbox(quarantined: int = 0) -> OutboxStats:
     return OutboxStats(0, 0, 0, 0, quarantined, {}, False)
 
 
-def route(oldest_at: int | None, contested: int = 0) -> PublisherStats:
-    return PublisherStats("broker:h:1", None, True, "", 0, 0, 0, 0, 0, 0, 0, oldest_at, contested)
+def route(oldest_at: int | None, contested: int = 0, name: str = "broker:h:1") -> PublisherStats:
+    return PublisherStats(name, None, True, "", 0, 0, 0, 0, 0, 0, 0, oldest_at, contested)
 
 
 def test_a_bound_says_how_many_and_since_when_and_ends_with_the_losses() -> None:
@@ -77,15 +78,34 @@ def test_a_route_that_is_down_for_long_and_a_backlog() -> None:
     alarms = DeliveryAlarms(desk, 60, 900)
     alarms.happened(Disconnected("broker:h:1", "refused", 1.0), 0.0)
     alarms.happened(Disconnected("device:h:1:1", "refused", 1.0, ONE), 50.0)
-    alarms.look(outbox(), [], 59.0)
+    own = route(None, name="device:h:1:1")
+    alarms.look(outbox(), [route(None), own], 59.0)
     assert not desk.open
     alarms.happened(Disconnected("broker:h:1", "no route", 1.0), 60.0)
-    alarms.look(outbox(), [route(0)], 1000.0)
+    alarms.look(outbox(), [route(0), own], 1000.0)
     assert set(desk.open) == {(None, "route_down"), (ONE, "route_down"), (None, "delivery_backlog")}
     assert "no route" in desk.open[None, "route_down"][1]
     alarms.happened(Connected("broker:h:1"), 1001.0)
-    alarms.look(outbox(), [route(1_000_000)], 1001.0)
+    alarms.look(outbox(), [route(1_000_000), own], 1001.0)
     assert set(desk.open) == {(ONE, "route_down")}
+    # Its meter goes by another route now, or has gone: nobody misses this one.
+    alarms.look(outbox(), [route(None)], 1002.0)
+    assert not desk.open
+
+
+def test_rows_that_nobody_sends_are_an_alarm_until_they_are_sent_or_gone() -> None:
+    desk = Desk()
+    alarms = DeliveryAlarms(desk, 60, 900)
+    alarms.happened(Stranded(3, ("device:h:1:1", "device:h:1:2")), 0.0)
+    assert desk.open[None, "outbox_stranded"] == (
+        Severity.WARNING,
+        "3 messages wait for device:h:1:1, device:h:1:2, which no meter delivers to any more.",
+    )
+    alarms.look(outbox(), [], 1.0)
+    assert desk.open
+    alarms.happened(Stranded(0, ()), 2.0)
+    alarms.look(outbox(), [], 3.0)
+    assert not desk.open
 
 
 def test_what_an_earlier_run_left_open_ends() -> None:
