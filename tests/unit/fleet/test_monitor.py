@@ -82,16 +82,17 @@ class Desk:
 async def test_metrics_and_resolved_alarms_go_when_they_are_as_old_as_rows_are_kept() -> None:
     desk = Desk(interval=0.0)
     running = asyncio.create_task(desk.monitor.run())
-    while not desk.resolved.pruned:
-        await asyncio.sleep(0)
-    # Once an hour, not with every report.
-    while desk.store.calls < 3:
-        await asyncio.sleep(0)
-    assert desk.store.pruned == desk.resolved.pruned == [1_699_000_000_000]
-    desk.now = 3600.0
-    while len(desk.resolved.pruned) < 2:
-        await asyncio.sleep(0)
-    assert desk.store.pruned == desk.resolved.pruned == [1_699_000_000_000, 1_699_003_600_000]
+    async with asyncio.timeout(10):
+        while not desk.resolved.pruned:
+            await asyncio.sleep(0)
+        # Once an hour, not with every report.
+        while desk.store.calls < 3:
+            await asyncio.sleep(0)
+        assert desk.store.pruned == desk.resolved.pruned == [1_699_000_000_000]
+        desk.now = 3600.0
+        while len(desk.resolved.pruned) < 2:
+            await asyncio.sleep(0)
+        assert desk.store.pruned == desk.resolved.pruned == [1_699_000_000_000, 1_699_003_600_000]
     running.cancel()
 
 
