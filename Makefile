@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 
 PY := .venv/bin/python
 # Debian packages the tests run as real programs.
-TEST_PACKAGES := mosquitto postgresql procps prometheus systemd
+TEST_PACKAGES := mosquitto postgresql procps prometheus sqlite3 systemd
 # How many tests run side by side.
 JOBS ?= 2
 # How long `make soak` runs, in seconds.

@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from meterbridge import __version__
 from meterbridge.cli.exits import INCOMPLETE, INTERRUPTED, exit_code
+from meterbridge.cli.interrupts import interrupt_afterwards
 from meterbridge.cli.process_list import hide_secrets
 from meterbridge.errors import MeterbridgeError
 
@@ -71,7 +72,8 @@ class _Commands(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         module, _, name = _COMMANDS[cmd_name].partition(":")
-        found = getattr(import_module(f"meterbridge.cli.{module}"), name)
+        with interrupt_afterwards():
+            found = getattr(import_module(f"meterbridge.cli.{module}"), name)
         if isinstance(found, typer.Typer):
             command = get_command(found)
         else:
