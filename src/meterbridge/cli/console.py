@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import sys
 
 from rich.console import Console
 
-_WIDE = 200
+_WIDE, _TALL = 200, 25
 
 
 def console() -> Console:
     """Make one for standard output.
 
-    Rich leaves colours out where it is no terminal or NO_COLOR is set; there, tables get the width they need unless
-    COLUMNS says otherwise: whoever filters them wants whole cells.
+    Rich leaves colours out where it is no terminal or NO_COLOR is set; there, tables get the width they need: whoever
+    filters them wants whole cells. COLUMNS counts on a terminal only: what uses readline hands it down unasked.
     """
-    made = Console(highlight=False)
-    if not made.is_terminal and "COLUMNS" not in os.environ:
-        made = Console(highlight=False, width=_WIDE)
-    return made
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    # With one of the two alone, Rich takes 80 columns where colours are forced and TERM is dumb.
+    return Console(highlight=False, width=_WIDE, height=_TALL)
 
 
 def printable(text: str) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from meterbridge.cli.console import console
 from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.cli.key_options import NO_PAIRS, PairOptions, key_ring_from
 from meterbridge.cli.octets import octets_from
@@ -69,7 +69,7 @@ def decode(
     keys = key_ring_from(key, auth_key, system_title, pairs)
     octets = octets_from(_content(file))
     decoder = PushDecoder(Reception(framing.framing, _MAX_APDU), keys, load_layouts())
-    console = Console(highlight=False)
+    out = console()
     found = complete = 0
     position = 0
     while position <= len(octets):
@@ -85,7 +85,7 @@ def decode(
             if as_json_lines:
                 typer.echo(json.dumps(as_json(event), ensure_ascii=False))
             else:
-                print_event(console, event)
+                print_event(out, event)
     if not found:
         typer.echo("meterbridge: there is nothing to decode", err=True)
     if not found or complete < found:

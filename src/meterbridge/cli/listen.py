@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 import uvloop
-from rich.console import Console
 from rich.text import Text
 
+from meterbridge.cli.console import console
 from meterbridge.cli.decode import AnyFraming, AuthKeyOption, KeyOption
 from meterbridge.cli.key_options import NO_PAIRS, PairOptions, key_ring_from, read_key_ring
 from meterbridge.cli.option_group import with_options
@@ -67,15 +67,15 @@ async def _listen(listener: PushListener, host: str, port: int, udp: bool, as_js
 
 
 async def _print(listener: PushListener, as_json_lines: bool) -> None:
-    console = Console(highlight=False)
+    out = console()
     while True:
         pushed = await listener.next_event()
         if as_json_lines:
             typer.echo(json.dumps(_line(pushed), ensure_ascii=False))
         elif isinstance(pushed.event, Closed):
-            console.print(Text(f"{pushed.peer}  {pushed.event.reason}", "dim"))
+            out.print(Text(f"{pushed.peer}  {pushed.event.reason}", "dim"))
         else:
-            print_event(console, pushed.event, pushed.peer)
+            print_event(out, pushed.event, pushed.peer)
 
 
 def _line(pushed: Pushed) -> dict[str, object]:

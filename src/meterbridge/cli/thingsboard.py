@@ -10,12 +10,12 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.cli.backend import ConfigOption, JsonOption, in_database
+from meterbridge.cli.console import console
 from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.cli.thingsboard_site import (
     Site,
@@ -187,7 +187,7 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         online = {True: "yes", False: "no", None: ""}[meter["online"]]
         row = (meter["name"], meter["device"], meter["route"], online, meter["newest"] or "", meter["trouble"])
         table.add_row(*(Text(str(cell)) for cell in row))
-    Console().print(table)
+    console().print(table)
 
 
 @app.command()

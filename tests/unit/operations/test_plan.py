@@ -104,6 +104,7 @@ CASES: list[tuple[str, Facts, list[str]]] = [
         replace(healthy(), outbox=OutboxFact(0, 0, 0, True), alarms=(alarm(None, "outbox_disk"),)),
         ["disk_full"],
     ),
+    ("stranded", replace(healthy(), alarms=(alarm(None, "outbox_stranded"),)), ["messages_stranded"]),
     ("given up", with_meter("outbox_bound", status="active"), ["readings_given_up"]),
     ("unusable", replace(healthy(), unusable=(UnusableFact(MeterId(9), "bad", "port must be"),)), ["row_unusable"]),
     (
@@ -249,7 +250,15 @@ def test_no_alarm_is_passed_over_and_none_breaks_the_plan(alarms: list[Any]) -> 
 
 # Of one alone nothing can be told but what its message says; the error that comes with it tells more, see CASES.
 BY_ITS_ERROR = {"connection_loss", "circuit_breaker"}
-OF_THE_INSTALLATION = {"own_link", "outbox_disk", "outbox_corrupt", "database_failing", "route_down", "route_contested"}
+OF_THE_INSTALLATION = {
+    "own_link",
+    "outbox_disk",
+    "outbox_corrupt",
+    "outbox_stranded",
+    "database_failing",
+    "route_down",
+    "route_contested",
+}
 DIAGNOSES = {
     "association_stuck": "stuck_association",
     "authentication_failure": "wrong_password",
@@ -265,6 +274,7 @@ DIAGNOSES = {
     "outbox_bound": "readings_given_up",
     "outbox_corrupt": "outbox_damaged",
     "outbox_disk": "disk_full",
+    "outbox_stranded": "messages_stranded",
     "own_link": "own_link_gone",
     "route_contested": "token_shared",
     "route_down": "broker_down",
