@@ -51,6 +51,11 @@ class Mosquitto:
         self._command[-1] = str(configuration)
 
     @property
+    def configuration(self) -> Path:
+        """File it is started with."""
+        return Path(self._command[-1])
+
+    @property
     def pid(self) -> int:
         """Process id while it runs.
 

@@ -146,7 +146,8 @@ async def test_mosquitto_killed_and_restarted_loses_nothing(tmp_path: Path, mosq
 class Subscriber:
     """A client with a lasting session that notes what arrives."""
 
-    def __init__(self, broker: Mosquitto) -> None:
+    def __init__(self, broker: Mosquitto, qos: int = 1) -> None:
+        self._qos = qos
         self.messages: list[tuple[str, bytes]] = []
         self.connected = threading.Event()
         self._subscribed = threading.Event()
@@ -162,7 +163,7 @@ class Subscriber:
 
     def _on_connect(self, client: mqtt.Client, *_: object) -> None:
         self.connected.set()
-        client.subscribe("v1/devices/+/+", qos=1)
+        client.subscribe("v1/devices/+/+", qos=self._qos)
 
     def __enter__(self) -> Subscriber:
         self._client.loop_start()

@@ -116,8 +116,13 @@ async def test_thingsboard_down_for_long_loses_nothing(
 async def test_a_broker_frozen_killed_and_restarted_loses_nothing(
     tmp_path: Path, mosquitto: Mosquitto, free_port: Callable[[], int], frozen_s: float
 ) -> None:
-    with Subscriber(mosquitto) as subscriber:
+    # At QoS 1 the broker hands on 20 at a time and loses the rest of a burst that it has acknowledged; and a subscriber
+    # whose PUBACKs meet a closed socket lets go of what it has not read. At QoS 0 it writes each before its PUBACK.
+    configuration = tmp_path / "mosquitto.conf"
+    configuration.write_text(mosquitto.configuration.read_text() + "queue_qos0_messages true\n")
+    with Subscriber(mosquitto, qos=0) as subscriber:
         mosquitto.stop()
+        mosquitto.use(configuration)
         mosquitto.start()
         await until(lambda: subscriber.connected.is_set())
         async with Site(tmp_path, 20, mosquitto.port, free_port) as site:
@@ -130,8 +135,7 @@ async def test_a_broker_frozen_killed_and_restarted_loses_nothing(
                 os.kill(mosquitto.pid, signal.SIGCONT)
             seen = len(subscriber.messages)
             await until(lambda: len(subscriber.messages) > seen + 100, 30)
-            # What it had acknowledged it had handed on as well, for its subscriber was there; docs/delivery.md says
-            # what a broker loses whose subscriber was not.
+            # What it had acknowledged it had handed on as well; docs/delivery.md says what a broker loses that had not.
             mosquitto.stop(kill=True)
             await asyncio.sleep(1.0)
             mosquitto.start()
