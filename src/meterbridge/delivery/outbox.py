@@ -507,9 +507,8 @@ class Outbox:
         freed: list[int],
     ) -> None:
         with self._changed:
-            # Published from memory while the disk refused, and acknowledged: no need to write them any more.
-            early = self._gone if self._failing else ()
-            puts = [row for batch in batches for row in batch.puts if row.id not in early]
+            # Published from memory while the disk refused, and acknowledged: written now, they would stay.
+            puts = [row for batch in batches for row in batch.puts if row.id not in self._gone]
             given_up = list(self._given_up)
         taken = sum(len(batch.puts) for batch in batches)
         puts += returned

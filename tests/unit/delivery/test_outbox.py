@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -195,4 +196,45 @@ async def test_a_disk_that_is_full_at_the_start_is_waited_for_and_older_rows_com
     assert peek(outbox) == list(range(8))
     assert rewound == [True]
     assert (outbox.stats().rows, outbox.stats().failing, outbox.stats().losses) == (8, False, {})
+    await outbox.close()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_what_was_published_from_memory_just_as_the_disk_recovered_does_not_reach_it(
+    tmp_path: Path, refused: bool
+) -> None:
+    outbox = await Outbox.open(tmp_path / "o.db", interval_s=0.01, retry_s=0.01)
+    file = outbox._file
+    full, entered, go = True, threading.Event(), threading.Event()
+
+    def write(*arguments: object) -> list[Dropped]:
+        if full:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        entered.set()
+        go.wait(10)
+        return OutboxFile.write(file, *arguments)  # type: ignore[arg-type]
+
+    file.write = write  # type: ignore[method-assign]
+    put(outbox, 1)
+    await until(lambda: outbox.stats().failing)
+    full = False
+    await until(entered.is_set)
+    # The commit that ends the failure is being written; this one comes too late for it, and is read from memory.
+    late = put(outbox, 2)
+    page = outbox.peek("r", 0, 10)
+    assert page is not None
+    assert [row.ts for row in page.rows] == [1, 2]
+    if refused:
+        outbox.quarantine(page.rows[1:], "no")
+    else:
+        outbox.remove(page.rows[1:])
+    go.set()
+    assert await asyncio.wait_for(late, 10) is True
+    assert peek(outbox) == [1]
+    with sqlite3.connect(tmp_path / "o.db") as other:
+        assert other.execute("SELECT ts FROM outbox").fetchall() == [(1,)]
+        assert other.execute("SELECT count(*) FROM quarantine").fetchone() == (int(refused),)
+    assert (outbox.stats().rows, outbox.stats().pending) == (1, 0)
     await outbox.close()
