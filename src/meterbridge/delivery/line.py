@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Protocol
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
-from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.exception import MQTTException
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -255,7 +255,7 @@ class Line:
             client = new_client(endpoint, self._limits.connect_timeout_s)
             client.on_connect = self._on_connect
             client.on_disconnect = self._on_disconnect
-            client.on_publish = self._on_publish
+            client.on_acknowledged = self._on_acknowledged
             client.on_message = self._on_message
             client.on_subscribe = self._on_subscribe
             # With this callback paho leaves writing to `step`, which writes a window at a time.
@@ -313,9 +313,7 @@ class Line:
             return
         self._greeted.discard(device)
         if self._client is not None and self.state is State.UP:
-            info = self._client.publish(message.topic, message.payload, qos=1)
-            if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._inflight[info.mid] = (message, self._now)
+            self._post(self._client, message)
 
     def say(self, saying: Saying) -> None:
         """Have something said while the connection lasts; nothing where there is none."""
@@ -328,8 +326,6 @@ class Line:
         """Take leave of the server; what is unacknowledged stays in the outbox."""
         client, self._client = self._client, None
         if client is not None and client.socket() is not None:
-            # It would be told of farewells too, which nobody waits for.
-            client.on_publish = None
             if self.state is State.UP:
                 for device in sorted(self._greeted):
                     if (message := self._route.farewell(device)) is not None:
@@ -413,7 +409,7 @@ class Line:
     def _on_socket_close(self, _client: Client, _data: object, connection: object) -> None:
         self._orderly = closed_by_peer(connection)
 
-    def _on_publish(self, _client: Client, _data: object, mid: int, reason: ReasonCode, _properties: object) -> None:
+    def _on_acknowledged(self, mid: int, reason: ReasonCode) -> None:
         message, _sent = self._inflight.pop(mid)
         if reason.is_failure and message.rows:
             self._on_refusal(message, reason)
@@ -445,7 +441,7 @@ class Line:
         self.counters.quarantined += len(rows)
         self._queue.quarantine(rows, reason)
 
-    def _speak(self, client: Client) -> None:
+    def _speak(self, client: BufferedClient) -> None:
         """Say what is to be said before any row, but nothing beside a row under suspicion."""
         while self._mouth and not self._suspicion.stepping and self._lost is None:
             saying = self._mouth.next()
@@ -454,18 +450,14 @@ class Line:
             if len(self._inflight) >= self._window:
                 return
             try:
-                info = client.publish(saying.topic, saying.payload, qos=1)
+                if not self._post(client, Message(saying.topic, saying.payload, ())):
+                    return
             except ValueError:
                 # A topic that is none: it cannot be said at all.
-                self._mouth.said()
                 self._mouth.unsaid += 1
-                continue
-            if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                return
             self._mouth.said()
-            self._inflight[info.mid] = (Message(saying.topic, saying.payload, ()), self._now)
 
-    def _fill(self, client: Client) -> None:
+    def _fill(self, client: BufferedClient) -> None:
         if self._suspicion.stepping:
             self._step_through(client)
             return
@@ -487,7 +479,7 @@ class Line:
             if lane is self._backlog:
                 self._allowance.take(len(message.rows))
 
-    def _step_through(self, client: Client) -> None:
+    def _step_through(self, client: BufferedClient) -> None:
         if self._inflight or self._lost is not None:
             return
         others = self._queue.peek(self.name, 0, _CONTROL_ROWS)
@@ -513,34 +505,35 @@ class Line:
                 messages.append(item)
         return messages
 
-    def _send(self, client: Client, message: Message) -> bool:
+    def _send(self, client: BufferedClient, message: Message) -> bool:
         """Whether it is on its way, or out of it for good."""
         if self._route.greets and not self._greet(client, [row.device for row in message.rows]):
             return False
         try:
-            info = client.publish(message.topic, message.payload, qos=1)
+            if not self._post(client, message):
+                return False
         except ValueError as error:
             self._set_aside(message.rows, str(error))
             return True
-        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            return False
-        self._inflight[info.mid] = (message, self._now)
         self.counters.published += len(message.rows)
         return True
 
-    def _greet(self, client: Client, devices: Iterable[str]) -> bool:
+    def _post(self, client: BufferedClient, message: Message) -> bool:
+        mid = client.post(message.topic, message.payload)
+        if mid is None:
+            return False
+        self._inflight[mid] = (message, self._now)
+        return True
+
+    def _greet(self, client: BufferedClient, devices: Iterable[str]) -> bool:
         """Announce the devices that are new on this connection; False while the window has no room for it."""
         for device in dict.fromkeys(devices):
             if device in self._greeted:
                 continue
             hello = self._route.hello(device)
-            if len(self._inflight) < self._window:
-                info = client.publish(hello.topic, hello.payload, qos=1)
-                if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                    self._greeted.add(device)
-                    self._inflight[info.mid] = (hello, self._now)
-                    continue
-            return False
+            if len(self._inflight) >= self._window or not self._post(client, hello):
+                return False
+            self._greeted.add(device)
         return len(self._inflight) < self._window
 
     def _check_time(self, now: float) -> None:

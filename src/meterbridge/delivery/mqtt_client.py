@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 
-from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from meterbridge.delivery.buffered_client import BufferedClient
@@ -59,10 +58,10 @@ def new_client(endpoint: Endpoint, connect_timeout_s: float) -> BufferedClient:
     return client
 
 
-def abandon(client: Client) -> None:
+def abandon(client: BufferedClient) -> None:
     """Drop a connection without a word."""
     client.on_disconnect = None
-    client.on_publish = None
+    client.on_acknowledged = None
     client.on_socket_close = None
     connection = client.socket()
     if connection is not None:
