@@ -96,8 +96,14 @@ class Meter:
         security_policy: `none`, `authenticated`, `encrypted` or `both`; None is `both` with a block cipher key.
         general_ciphering: general ciphering in place of service-specific.
         dedicated_key: whether each association has a key of its own.
-        signing_key: our private key for `hls-ecdsa`, PEM. Never shown by repr.
-        meter_signing_key: the meter's public key or certificate for `hls-ecdsa`, PEM.
+        general_key: general-ciphering in place of both, with the key `identified`, `wrapped`, `one-pass` or
+            `static-unified`; None or `none` is without.
+        master_key: master key (KEK) that wraps others, hex digits. Never shown by repr.
+        signed: whether every APDU is signed, and has to be.
+        signing_key: our private key for signatures, PEM. Never shown by repr.
+        meter_signing_key: the meter's public key or certificate for signatures, PEM.
+        agreement_key: our private key for key agreement, PEM. Never shown by repr.
+        meter_agreement_key: the meter's public key or certificate for key agreement, PEM.
         counter_object: OBIS code of the object that holds the invocation counter the meter received last; read by the
             public client before the first association. None asks only a meter that complains.
         referencing: `ln` for logical names, `sn` for short names.
@@ -132,6 +138,11 @@ class Meter:
     dedicated_key: bool = False
     signing_key: str | None = field(default=None, repr=False)
     meter_signing_key: str | None = field(default=None, repr=False)
+    general_key: str | None = None
+    master_key: str | None = field(default=None, repr=False)
+    signed: bool = False
+    agreement_key: str | None = field(default=None, repr=False)
+    meter_agreement_key: str | None = field(default=None, repr=False)
     counter_object: str | None = None
     referencing: str = "ln"
 

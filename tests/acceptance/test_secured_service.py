@@ -8,10 +8,12 @@ import json
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from meterbridge.dlms import Keys, SecuritySuite
 from meterbridge.dlms.counters import ReceivedCounters
@@ -19,7 +21,7 @@ from meterbridge.errors import ReplayedCounterError
 from meterbridge.simulator import FleetOptions, SecurityOptions, ServerOptions, SimulatedFleet
 from tests.acceptance.processes import Ended, environment, run, start, stop
 
-EK, AK = bytes(range(16)), bytes(range(0xD0, 0xE0))
+EK, AK, KEK = bytes(range(16)), bytes(range(0xD0, 0xE0)), bytes(range(0x40, 0x50))
 TITLE = "4D54423030303031"
 KEYS = {"METER_KEY": "@ek", "METER_AUTH_KEY": AK.hex()}
 SECURED = ("--auth", "hls-gmac", "--system-title", TITLE, "--no-tb-enabled", "--model", "microstar")
@@ -47,6 +49,20 @@ class Heard(ReceivedCounters):
             self.refused += 1
             raise
         self.taken.append(counter)
+
+
+class Seen(ReceivedCounters):
+    """Writes down under which kinds of key APDUs came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.number = 0
+
+    def check(self, key: str, counter: int) -> None:
+        super().check(key, counter)
+        self.names.add(key)
+        self.number += key != "encryption" or self.names == {"encryption"}
 
 
 @dataclass
@@ -152,6 +168,59 @@ async def test_a_counter_that_is_behind_is_taken_from_the_meter(site: Site) -> N
         await site.more(5)
     assert site.heard[0].refused == 0, "its object was read by the public client beforehand"
     assert min(counter for heard in site.heard for counter in heard.taken) > 500_000
+
+
+def key_pairs(folder: Path) -> tuple[Keys, Keys, dict[str, str]]:
+    """Keys of client and meter for signatures and agreement; and the client's, as options."""
+    a, b, c, d = (ec.generate_private_key(SecuritySuite.P256_AES_128.curve) for _ in range(4))
+    shared = Keys(EK, AK, master=KEK)
+    client = replace(shared, signing=a, agreement=b, peer_signing=c.public_key(), peer_agreement=d.public_key())
+    meter = replace(shared, signing=c, agreement=d, peer_signing=a.public_key(), peer_agreement=b.public_key())
+    options = {}
+    for option, key in (("--signing-key", a), ("--agreement-key", b)):
+        path = folder / f"{option[2:]}.pem"
+        path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        options[option] = str(path)
+    for option, key in (("--meter-signing-key", c), ("--meter-agreement-key", d)):
+        path = folder / f"{option[2:]}.pem"
+        path.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+        options[option] = str(path)
+    return client, meter, options
+
+
+async def test_keys_of_one_apdu_and_signatures(site: Site) -> None:
+    _, theirs, pairs = await asyncio.to_thread(key_pairs, site.folder)
+    suite = SecuritySuite.P256_AES_128
+    options = FleetOptions(
+        count=4, port=0, server=ServerOptions("wrapper"), security=SecurityOptions(keys=theirs, suite=suite)
+    )
+    given = [word for pair in pairs.items() for word in pair]
+    keys = {**KEYS, "METER_MASTER_KEY": KEK.hex()}
+    async with SimulatedFleet(options) as fleet:
+        came = {word: Seen() for word in ("identified", "wrapped", "one-pass", "static-unified")}
+        for (word, seen), server in zip(came.items(), fleet.servers, strict=True):
+            assert server.meter.security is not None
+            server.meter.security.received = seen
+            more = ("--suite", "1", "--framing", "wrapper", "--general-ciphering", word, "--signed", *given)
+            added = await site.typed("add", word, "127.0.0.1", "--port", str(server.port), *SECURED, *more, **keys)
+            assert added.code == 0, added
+            assert "PRIVATE" not in added.out + added.err
+        async with site.service():
+            async with asyncio.timeout(30):
+                while any(seen.number < 5 for seen in came.values()):
+                    await asyncio.sleep(0.05)
+            status = json.loads((await site.typed("status", "one-pass", "--json")).out)
+        assert status["counters"]["failures"] == 0
+        assert (status["has_agreement_key"], status["has_master_key"], status["signed"]) == (True, True, True)
+        names = {word: seen.names for word, seen in came.items()}
+    assert names == {
+        "identified": {"encryption"},
+        "wrapped": {"encryption", "wrapped"},
+        "one-pass": {"encryption", "agreed"},
+        "static-unified": {"encryption", "agreed"},
+    }, "InitiateRequest goes with the global key, everything else with that of the option"
+    octets = b"".join([await asyncio.to_thread(path.read_bytes) for path in sorted((site.folder / "data").iterdir())])
+    assert not any(secret in octets for secret in (KEK, KEK.hex().encode(), b"PRIVATE KEY"))
 
 
 async def test_wrong_keys_are_an_alarm_and_new_ones_end_it(site: Site) -> None:

@@ -22,7 +22,7 @@ from meterbridge.dlms import (
     SecurityPolicy,
     SecuritySuite,
 )
-from meterbridge.dlms.security import Agreement, KeyId
+from meterbridge.dlms.security import Agreement, KeyChoice, KeyId, Wrapping
 from meterbridge.errors import MeterError
 from meterbridge.meter import DLMSClient, MeterAddress, Timeouts, load_model
 from meterbridge.simulator import (
@@ -40,13 +40,14 @@ TITLE = b"MTB00001"
 CUSTOMER = AttributeDescriptor(1, LogicalName.parse("0-0:96.1.1"), 2)
 PROFILE = AttributeDescriptor(7, LogicalName.parse("1-0:99.1.0"), 2)
 SUITES = (SecuritySuite.P256_AES_128, SecuritySuite.P384_AES_256)
-GENERAL = (KeyId.GLOBAL_UNICAST_ENCRYPTION, Agreement.ONE_PASS, Agreement.STATIC_UNIFIED)
+GENERAL = (KeyId.GLOBAL_UNICAST_ENCRYPTION, Wrapping.MASTER, Agreement.ONE_PASS, Agreement.STATIC_UNIFIED)
 
 
 def key_pairs(suite: SecuritySuite) -> tuple[Keys, Keys]:
     """Keys of client and meter."""
     a, b, c, d = (ec.generate_private_key(suite.curve) for _ in range(4))
-    shared = Keys(bytes(range(suite.key_size)), bytes(range(50, 50 + suite.key_size)))
+    size = suite.key_size
+    shared = Keys(bytes(range(size)), bytes(range(50, 50 + size)), master=bytes(range(100, 100 + size)))
     client = replace(shared, signing=a, agreement=b, peer_signing=c.public_key(), peer_agreement=d.public_key())
     meter = replace(shared, signing=c, agreement=d, peer_signing=a.public_key(), peer_agreement=b.public_key())
     return client, meter
@@ -90,7 +91,7 @@ async def works(reader: DLMSClient) -> None:
 @pytest.mark.parametrize("suite", SUITES)
 @pytest.mark.parametrize(("framing", "max_pdu"), [("hdlc", 400), ("wrapper", 1024)])
 async def test_every_key_and_suite(
-    framing: str, max_pdu: int, suite: SecuritySuite, general_key: KeyId | Agreement, signed: bool
+    framing: str, max_pdu: int, suite: SecuritySuite, general_key: KeyChoice, signed: bool
 ) -> None:
     ours, theirs = key_pairs(suite)
     context = SecurityContext(TITLE, ours, suite, general_key=general_key, signed=signed)
@@ -113,6 +114,16 @@ async def test_signing_without_ciphering(suite: SecuritySuite) -> None:
     demands = SecurityOptions(Mechanism.HLS_ECDSA, theirs, suite, SecurityPolicy.NONE, signed=True)
     async with simulated(demands, "wrapper") as address:
         await works(client(address, context, Mechanism.HLS_ECDSA))
+
+
+async def test_another_master_key_is_refused() -> None:
+    keys = Keys(bytes(range(16)), bytes(range(50, 66)), master=bytes(16))
+    context = SecurityContext(TITLE, keys, general_key=Wrapping.MASTER)
+    async with simulated(SecurityOptions(keys=replace(keys, master=b"\1" * 16)), "wrapper") as address:
+        with pytest.raises(MeterError, match="deciphering"):
+            await client(address, context).connect()
+    async with simulated(SecurityOptions(keys=keys), "wrapper") as address:
+        await works(client(address, context))
 
 
 @pytest.mark.parametrize("wrong", ["signing", "agreement", "peer_signing", "peer_agreement"])

@@ -53,8 +53,17 @@ class MeterChange(BaseModel):
     security_policy: str | None = Field(default=None, description="none, authenticated, encrypted or both")
     general_ciphering: bool | None = None
     dedicated_key: bool | None = Field(default=None, description="whether each association has a key of its own")
+    general_key: str | None = Field(
+        default=None, description="of general-ciphering: none, identified, wrapped, one-pass or static-unified"
+    )
+    master_key: SecretStr | None = Field(default=None, max_length=64, description="KEK, hex digits")
+    signed: bool | None = Field(default=None, description="whether every APDU is signed")
     signing_key: SecretStr | None = Field(default=None, max_length=10_000, description="our private key, PEM")
     meter_signing_key: str | None = Field(
+        default=None, max_length=10_000, description="the meter's public key or certificate, PEM"
+    )
+    agreement_key: SecretStr | None = Field(default=None, max_length=10_000, description="our private key, PEM")
+    meter_agreement_key: str | None = Field(
         default=None, max_length=10_000, description="the meter's public key or certificate, PEM"
     )
     counter_object: str | None = Field(default=None, max_length=32, description="OBIS code of the invocation counter")
@@ -122,8 +131,13 @@ def meter_shape(meter: Meter, state: MeterState | None, status: WorkerStatus | N
         "security_policy": meter.security_policy,
         "general_ciphering": meter.general_ciphering,
         "dedicated_key": meter.dedicated_key,
+        "general_key": meter.general_key,
+        "has_master_key": meter.master_key is not None,
+        "signed": meter.signed,
         "has_signing_key": meter.signing_key is not None,
         "has_meter_signing_key": meter.meter_signing_key is not None,
+        "has_agreement_key": meter.agreement_key is not None,
+        "has_meter_agreement_key": meter.meter_agreement_key is not None,
         "counter_object": meter.counter_object,
         "referencing": meter.referencing,
         "last_seen": state.last_seen if state else None,

@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-SECRET_OPTIONS = frozenset(("--key", "--auth-key", "--password", "--hls-secret", "--tb-token", "--token"))
+SECRET_OPTIONS = frozenset(
+    ("--key", "--auth-key", "--master-key", "--password", "--hls-secret", "--tb-token", "--token")
+)
 """Options whose value is a secret, except where it is @FILE."""
 _ARG_START, _ARG_END = 47, 48
 """Places in /proc/self/stat, counted from its first field, of where the arguments lie in memory."""

@@ -8,13 +8,13 @@ from typing import Annotated
 
 from meterbridge.cli.key_options import hex_from
 from meterbridge.cli.pem import read_pem
-from meterbridge.cli.security_options import KEY_HELP, Auth, Policy, security_option
+from meterbridge.cli.security_options import KEY_HELP, Auth, GeneralKey, Policy, security_option
 from meterbridge.dlms.security import SYSTEM_TITLE_SIZE
 from meterbridge.errors import ConfigurationError
 
 _TITLES = ("system_title", "meter_system_title")
-_KEYS = ("block_cipher_key", "authentication_key")
-_PEM = ("signing_key", "meter_signing_key")
+_KEYS = ("block_cipher_key", "authentication_key", "master_key")
+_PEM = ("signing_key", "meter_signing_key", "agreement_key", "meter_agreement_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,35 @@ class SecurityColumns:
     dedicated_key: Annotated[
         bool | None, security_option("--dedicated/--no-dedicated", help="A dedicated key for each association.")
     ] = None
+    general_key: Annotated[
+        GeneralKey | None,
+        security_option(
+            "--general-ciphering", help="general-ciphering: with the identified key, or one wrapped or agreed."
+        ),
+    ] = None
+    master_key: Annotated[
+        str | None,
+        security_option(
+            envvar="METER_MASTER_KEY", metavar="HEX|@FILE", help=f"Master key (KEK), {KEY_HELP}. '' removes it."
+        ),
+    ] = field(default=None, repr=False)
+    signed: Annotated[
+        bool | None,
+        security_option("--signed/--no-signed", help="Sign every APDU, and take none that is not signed."),
+    ] = None
     signing_key: Annotated[
-        str | None, security_option(metavar="FILE", help="Our private key, PEM, for hls-ecdsa. '' removes it.")
+        str | None, security_option(metavar="FILE", help="Our private key for signatures, PEM. '' removes it.")
     ] = None
     meter_signing_key: Annotated[
         str | None,
-        security_option(metavar="FILE", help="The meter's public key or certificate, PEM, for hls-ecdsa."),
+        security_option(metavar="FILE", help="The meter's public key or certificate for signatures, PEM."),
+    ] = None
+    agreement_key: Annotated[
+        str | None, security_option(metavar="FILE", help="Our private key for key agreement, PEM. '' removes it.")
+    ] = None
+    meter_agreement_key: Annotated[
+        str | None,
+        security_option(metavar="FILE", help="The meter's public key or certificate for key agreement, PEM."),
     ] = None
     counter_object: Annotated[
         str | None,

@@ -24,9 +24,9 @@ from meterbridge.dlms import (
     SecurityPolicy,
     SecuritySuite,
 )
-from meterbridge.dlms.security import SYSTEM_TITLE_SIZE, Agreement, KeyId
+from meterbridge.dlms.security import SYSTEM_TITLE_SIZE, KeyChoice
 from meterbridge.errors import ConfigurationError
-from meterbridge.meter.configured import MECHANISMS, POLICIES
+from meterbridge.meter.configured import GENERAL_KEYS, MECHANISMS, POLICIES
 from meterbridge.meter.counter_file import FileCounter
 
 _T = TypeVar("_T")
@@ -68,14 +68,16 @@ class Policy(StrEnum):
 class GeneralKey(StrEnum):
     """Which key general-ciphering takes."""
 
+    NONE = "none"
     IDENTIFIED = "identified"
+    WRAPPED = "wrapped"
     ONE_PASS = "one-pass"
     STATIC_UNIFIED = "static-unified"
 
     @property
-    def key(self) -> KeyId | Agreement:
-        """As the protocol has it."""
-        return KeyId.GLOBAL_UNICAST_ENCRYPTION if self is GeneralKey.IDENTIFIED else Agreement[self.name]
+    def key(self) -> KeyChoice | None:
+        """As the protocol has it; None without general-ciphering."""
+        return GENERAL_KEYS[self]
 
 
 def security_option(*names: str, **more: Any) -> Any:
@@ -109,8 +111,12 @@ class SecurityArguments:
     )
     general_ciphering: Annotated[
         GeneralKey | None,
-        security_option(help="general-ciphering: with the identified key, or one agreed for each APDU."),
+        security_option(help="general-ciphering: with the identified key, or one wrapped or agreed for each APDU."),
     ] = None
+    master_key: Annotated[
+        str | None,
+        security_option(envvar="METER_MASTER_KEY", metavar="HEX|@FILE", help=f"Master key (KEK), {KEY_HELP}."),
+    ] = field(default=None, repr=False)
     signed: Annotated[
         bool, security_option("--signed", help="general-signing: sign every APDU, and take none that is not signed.")
     ] = False
@@ -142,7 +148,7 @@ class SecurityArguments:
     @property
     def given(self) -> bool:
         """Whether anything of it was given that needs more than a password."""
-        keys = self.key, self.auth_key, self.signing_key, self.meter_signing_key
+        keys = self.key, self.auth_key, self.master_key, self.signing_key, self.meter_signing_key
         forms = self.security, self.general, self.general_ciphering, self.signed, self.dedicated
         return any((self.system_title, *keys, *forms))
 
@@ -157,6 +163,7 @@ class SecurityArguments:
         keys = Keys(
             hex_from(self.key, "--key"),
             hex_from(self.auth_key, "--auth-key"),
+            master=hex_from(self.master_key, "--master-key"),
             signing=private_key_in(self.signing_key),
             agreement=private_key_in(self.agreement_key),
             peer_signing=public_key_in(self.meter_signing_key),
@@ -165,13 +172,13 @@ class SecurityArguments:
         policy = SecurityPolicy.NONE if keys.encryption is None else SecurityPolicy.BOTH
         if self.security is not None:
             policy = self.security.policy
-        if policy and title is None:
+        general_key = None if self.general_ciphering is None else self.general_ciphering.key
+        if (policy or general_key is not None) and title is None:
             raise ConfigurationError("ciphering needs our own system title: --system-title")
         if self.signed and title is None:
             raise ConfigurationError("signing needs our own system title: --system-title")
-        if self.general and self.general_ciphering is not None:
+        if self.general and general_key is not None:
             raise ConfigurationError("--general and --general-ciphering exclude each other")
-        general_key = None if self.general_ciphering is None else self.general_ciphering.key
         context = None
         if title is not None:
             context = SecurityContext(title, keys, suite, policy, self.general, general_key, self.signed)

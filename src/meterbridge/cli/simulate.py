@@ -48,6 +48,10 @@ def simulate(
         str | None,
         typer.Option(envvar="METER_AUTH_KEY", metavar="HEX|@FILE", help="Authentication key (AK).", show_default=False),
     ] = None,
+    master_key: Annotated[
+        str | None,
+        typer.Option(envvar="METER_MASTER_KEY", metavar="HEX|@FILE", help="Master key (KEK).", show_default=False),
+    ] = None,
     suite: Annotated[int, typer.Option(min=0, max=2, help="Security suite.")] = 0,
     signing_key: Annotated[Path | None, _pem("Every meter's private key for signatures.")] = None,
     client_signing_key: Annotated[Path | None, _pem("The client's public key or certificate for signatures.")] = None,
@@ -72,6 +76,7 @@ def simulate(
         keys = Keys(
             hex_from(key, "--key"),
             hex_from(auth_key, "--auth-key"),
+            master=hex_from(master_key, "--master-key"),
             signing=private_key_in(signing_key),
             agreement=private_key_in(agreement_key),
             peer_signing=public_key_in(client_signing_key),

@@ -15,16 +15,19 @@ from meterbridge.dlms.general_ciphering import (
     GENERAL_CIPHERING,
     AgreedKey,
     GeneralCiphering,
+    KeyInfo,
     WrappedKey,
     make_general_ciphering,
 )
 from meterbridge.dlms.security import (
     SYSTEM_TITLE_SIZE,
     Agreement,
+    KeyChoice,
     KeyId,
     SecurityContext,
     SecurityControl,
     SecurityPolicy,
+    Wrapping,
 )
 from meterbridge.dlms.signing import GENERAL_SIGNING, GeneralHeader, SignedApdu
 from meterbridge.errors import ConfigurationError, RemoteProtocolError
@@ -44,7 +47,7 @@ class _Came:
     """How the last APDU was protected."""
 
     general: bool = False
-    general_key: KeyId | Agreement | None = None
+    general_key: KeyChoice | None = None
     signed: bool = False
     transaction_id: bytes | None = None
 
@@ -60,7 +63,7 @@ class ApduProtection:
         counter: gives the invocation counter of each APDU sent; None where nothing is ciphered.
         peer_title: the partner's system title, where known beforehand; set it when the partner says it.
         received: counters the partner has used, where they outlive one association.
-        random: makes transaction ids of so many octets.
+        random: makes transaction ids and keys of so many octets.
     """
 
     def __init__(
@@ -120,10 +123,12 @@ class ApduProtection:
         if context.general_key is None or initiate:
             dedicated = context.keys.dedicated is not None and not initiate
             return cipher_apdu(apdu, context, counter, dedicated=dedicated)
-        one_pass = context.general_key is Agreement.ONE_PASS
-        ephemeral = ec.generate_private_key(context.suite.curve) if one_pass else None
-        header = self._header()
-        return make_general_ciphering(apdu, context, counter, header, context.general_key, ephemeral=ephemeral).encode()
+        header, how = self._header(), context.general_key
+        if isinstance(how, Wrapping):
+            content_key = self._random(context.suite.key_size)
+            return make_general_ciphering(apdu, context, counter, header, content_key=content_key).encode()
+        ephemeral = ec.generate_private_key(context.suite.curve) if how is Agreement.ONE_PASS else None
+        return make_general_ciphering(apdu, context, counter, header, how, ephemeral=ephemeral).encode()
 
     def _header(self) -> GeneralHeader:
         transaction_id = self.transaction_id
@@ -167,8 +172,8 @@ class ApduProtection:
         ciphered = CipheredApdu.decode(apdu)
         context = self.context
         self._demand(ciphered.control)
-        if isinstance(context.general_key, Agreement) and ciphered.plain_tag not in INITIATE_TAGS:
-            raise RemoteProtocolError("the APDU is ciphered with a key of many APDUs, and not with an agreed one")
+        if ciphered.plain_tag not in INITIATE_TAGS:
+            self._demand_key(KeyId.GLOBAL_UNICAST_ENCRYPTION)
         if ciphered.system_title and self.peer_title and ciphered.system_title != self.peer_title:
             raise self._another(ciphered.system_title)
         if context.system_title in (ciphered.system_title, self.peer_title):
@@ -187,18 +192,17 @@ class ApduProtection:
         self._demand(ciphered.control)
         if info is KeyId.GLOBAL_BROADCAST_ENCRYPTION:
             raise _broadcast()
-        agreed = isinstance(info, AgreedKey)
-        if isinstance(context.general_key, Agreement) and not agreed:
-            raise RemoteProtocolError("the APDU is ciphered with a key of many APDUs, and not with an agreed one")
+        key = _choice(info)
+        self._demand_key(key)
         self._from_partner(ciphered.header)
         try:
             plaintext = ciphered.open(context.keys)
         except ConfigurationError as error:
             raise RemoteProtocolError(str(error)) from None
-        self._came.general_key = info.agreement if isinstance(info, AgreedKey) else KeyId.GLOBAL_UNICAST_ENCRYPTION
+        self._came.general_key = key
         self._came.transaction_id = ciphered.header.transaction_id
         # An identified key is the one that service-specific ciphering has: one counter for both.
-        name = "agreed" if agreed else "wrapped" if isinstance(info, WrappedKey) else "encryption"
+        name = {Agreement: "agreed", Wrapping: "wrapped"}.get(type(key), "encryption")
         self._received.check(name, ciphered.counter)
         return plaintext
 
@@ -224,6 +228,12 @@ class ApduProtection:
         whose = title.hex() or "nobody"
         return RemoteProtocolError(f"the APDU is from {whose}, the partner is {self.peer_title.hex()}")
 
+    def _demand_key(self, key: KeyChoice) -> None:
+        wanted = self.context.general_key
+        if isinstance(wanted, (Agreement, Wrapping)) and type(key) is not type(wanted):
+            word = "an agreed" if isinstance(wanted, Agreement) else "a wrapped"
+            raise RemoteProtocolError(f"the APDU is not ciphered with {word} key, and it has to be")
+
     def _demand(self, control: SecurityControl) -> None:
         context = self.context
         if control.suite != context.suite:
@@ -234,6 +244,14 @@ class ApduProtection:
             )
         if control.broadcast:
             raise _broadcast()
+
+
+def _choice(info: KeyInfo | None) -> KeyChoice:
+    if isinstance(info, AgreedKey):
+        return info.agreement
+    if isinstance(info, WrappedKey):
+        return Wrapping.MASTER
+    return KeyId.GLOBAL_UNICAST_ENCRYPTION
 
 
 def _broadcast() -> RemoteProtocolError:

@@ -67,6 +67,14 @@ class Agreement(enum.IntEnum):
     """Static Unified Model C(0e, 2s)."""
 
 
+class Wrapping(enum.Enum):
+    """Key that wraps others, for general-ciphering with a key made for one APDU."""
+
+    MASTER = "master"
+
+
+KeyChoice = KeyId | Agreement | Wrapping
+"""Which key general-ciphering takes."""
 _BROADCAST, _COMPRESSED, _SUITE = 0x40, 0x80, 0x0F
 
 
@@ -167,8 +175,8 @@ class SecurityContext:
         suite: security suite.
         policy: protection of what is sent, and least protection of what is received.
         general: general-glo-ciphering and general-ded-ciphering in place of the service-specific APDUs.
-        general_key: general-ciphering in place of both, with this key; one that is agreed is demanded of the partner
-            as well. InitiateRequest and InitiateResponse stay with the global key.
+        general_key: general-ciphering in place of both, with this key; one that is agreed or wrapped is demanded of
+            the partner as well. InitiateRequest and InitiateResponse stay with the global key.
         signed: what is sent is signed, and what is received has to be.
 
     Raises:
@@ -180,7 +188,7 @@ class SecurityContext:
     suite: SecuritySuite = SecuritySuite.AES_128
     policy: SecurityPolicy = SecurityPolicy.BOTH
     general: bool = False
-    general_key: KeyId | Agreement | None = None
+    general_key: KeyChoice | None = None
     signed: bool = False
 
     def __post_init__(self) -> None:
@@ -196,11 +204,13 @@ class SecurityContext:
         if self.general_key is not None:
             self._check_general_key(self.general_key)
 
-    def _check_general_key(self, key: KeyId | Agreement) -> None:
+    def _check_general_key(self, key: KeyChoice) -> None:
         if not self.policy:
             raise ConfigurationError("general-ciphering needs a policy that authenticates or encrypts")
         if key is KeyId.GLOBAL_BROADCAST_ENCRYPTION:
             raise ConfigurationError("an association has no broadcast key")
+        if key is Wrapping.MASTER and self.keys.master is None:
+            raise ConfigurationError("a wrapped key needs the master key")
         if key is Agreement.STATIC_UNIFIED:
             self._need("a key agreed by the static unified model", "agreement", "peer_agreement")
         elif key is Agreement.ONE_PASS:

@@ -20,6 +20,7 @@ from meterbridge.dlms import (
     SecurityPolicy,
     SecuritySuite,
 )
+from meterbridge.dlms.security import Agreement, KeyChoice, KeyId, Wrapping
 from meterbridge.errors import ConfigurationError
 from meterbridge.meter.address import MeterAddress, Timeouts
 from meterbridge.meter.catalogue import load_model
@@ -39,6 +40,14 @@ MECHANISMS: dict[str, Mechanism | None] = {
 """Authentication of a meter, by the word that stands for it."""
 POLICIES = {policy: SecurityPolicy[policy.upper()] for policy in ("none", "authenticated", "encrypted", "both")}
 """Protection of every APDU, by the word that stands for it."""
+GENERAL_KEYS: dict[str, KeyChoice | None] = {
+    "none": None,
+    "identified": KeyId.GLOBAL_UNICAST_ENCRYPTION,
+    "wrapped": Wrapping.MASTER,
+    "one-pass": Agreement.ONE_PASS,
+    "static-unified": Agreement.STATIC_UNIFIED,
+}
+"""Which key general-ciphering takes, by the word that stands for it; none is service-specific ciphering."""
 
 
 def meter_address(meter: Meter) -> MeterAddress:
@@ -71,23 +80,32 @@ def credentials_of(meter: Meter) -> Credentials | None:
     mechanism = MECHANISMS[meter.authentication or ("low" if meter.password else "none")]
     if mechanism is Mechanism.LLS and not meter.password:
         raise ConfigurationError("authentication low needs a password")
+    general_key = GENERAL_KEYS[meter.general_key or "none"]
     secured = (meter.system_title, meter.block_cipher_key, meter.authentication_key, meter.dedicated_key)
-    if mechanism in (None, Mechanism.LLS) and not any(secured) and meter.security_policy in (None, "none"):
+    plain = meter.security_policy in (None, "none") and general_key is None and not meter.signed
+    if mechanism in (None, Mechanism.LLS) and not any(secured) and plain:
         return None
     keys = Keys(
         _octets(meter.block_cipher_key),
         _octets(meter.authentication_key),
-        signing=private_key(meter.signing_key.encode(), "signing_key") if meter.signing_key else None,
-        peer_signing=public_key(meter.meter_signing_key.encode(), "meter_signing_key")
-        if meter.meter_signing_key
-        else None,
+        master=_octets(meter.master_key),
+        signing=_private(meter.signing_key, "signing_key"),
+        agreement=_private(meter.agreement_key, "agreement_key"),
+        peer_signing=_public(meter.meter_signing_key, "meter_signing_key"),
+        peer_agreement=_public(meter.meter_agreement_key, "meter_agreement_key"),
     )
     policy = POLICIES[meter.security_policy or ("none" if keys.encryption is None else "both")]
     title = _octets(meter.system_title)
-    if policy and title is None:
+    if (policy or general_key is not None) and title is None:
         raise ConfigurationError("ciphering needs our own system title")
-    suite = SecuritySuite(meter.security_suite)
-    context = None if title is None else SecurityContext(title, keys, suite, policy, meter.general_ciphering)
+    if meter.signed and title is None:
+        raise ConfigurationError("signing needs our own system title")
+    if meter.general_ciphering and general_key is not None:
+        raise ConfigurationError("general_ciphering and general_key exclude each other")
+    context = None
+    if title is not None:
+        suite, general = SecuritySuite(meter.security_suite), meter.general_ciphering
+        context = SecurityContext(title, keys, suite, policy, general, general_key, meter.signed)
     secret = None
     if mechanism is Mechanism.LLS:
         secret = _password(meter)
@@ -190,6 +208,14 @@ def public_key(pem: bytes, name: str) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise ConfigurationError(f"{name} holds a key that is not for ECDSA")
     return key
+
+
+def _private(pem: str | None, name: str) -> ec.EllipticCurvePrivateKey | None:
+    return private_key(pem.encode(), name) if pem else None
+
+
+def _public(pem: str | None, name: str) -> ec.EllipticCurvePublicKey | None:
+    return public_key(pem.encode(), name) if pem else None
 
 
 def _password(meter: Meter) -> bytes | None:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from meterbridge.errors import ConfigurationError
 from meterbridge.meter import counter_object_of, credentials_of
-from meterbridge.meter.configured import MECHANISMS, POLICIES
+from meterbridge.meter.configured import GENERAL_KEYS, MECHANISMS, POLICIES
 from meterbridge.model import Meter, MeterId
 from meterbridge.store.secrets import Vault, is_encrypted
 
@@ -22,15 +22,19 @@ _HEX = re.compile(r"[0-9A-Fa-f]+")
 _HOST = re.compile(r"[A-Za-z0-9._:%-]+")
 # What a resolver takes for an IPv4 address, never for a name.
 _DIGITS_LAST = re.compile(r"(.*\.)?[0-9]+\.?")
-SECRETS = ("password", "tb_token", "hls_secret", "block_cipher_key", "authentication_key", "signing_key")
+SECRETS = (
+    *("password", "tb_token", "hls_secret", "block_cipher_key", "authentication_key", "master_key"),
+    *("signing_key", "agreement_key"),
+)
 """Columns of `meters` that are encrypted."""
-FLAGS = ("tb_enabled", "relay_allowed", "general_ciphering", "dedicated_key")
+FLAGS = ("tb_enabled", "relay_allowed", "general_ciphering", "dedicated_key", "signed")
 """Columns of `meters` that are yes or no."""
 _EMPTY_IS_NONE = (
     *("tb_token", "tb_device_name", "authentication", "hls_secret", "system_title", "meter_system_title"),
     *("block_cipher_key", "authentication_key", "security_policy", "signing_key", "meter_signing_key"),
-    "counter_object",
+    *("general_key", "master_key", "agreement_key", "meter_agreement_key", "counter_object"),
 )
+_PEM = ("signing_key", "meter_signing_key", "agreement_key", "meter_agreement_key")
 _KEY_DIGITS = (32, 64)
 _LONGEST_PEM = 10_000
 FOR_NULL: Mapping[str, object] = {
@@ -124,17 +128,19 @@ def _check_security(meter: Meter) -> None:
         _one_of("authentication", meter.authentication, tuple(MECHANISMS))
     if meter.security_policy is not None:
         _one_of("security_policy", meter.security_policy, tuple(POLICIES))
+    if meter.general_key is not None:
+        _one_of("general_key", meter.general_key, tuple(GENERAL_KEYS))
     _whole("security_suite", meter.security_suite, 0, 2)
     _one_of("referencing", meter.referencing, REFERENCINGS)
-    for column in ("general_ciphering", "dedicated_key"):
+    for column in ("general_ciphering", "dedicated_key", "signed"):
         _flag(column, getattr(meter, column))
     for column in ("system_title", "meter_system_title"):
         _hex(column, getattr(meter, column), (16,))
-    for column in ("block_cipher_key", "authentication_key"):
+    for column in ("block_cipher_key", "authentication_key", "master_key"):
         _hex(column, getattr(meter, column), _KEY_DIGITS)
     if meter.hls_secret is not None:
         _text("hls_secret", meter.hls_secret, 1, 64)
-    for column in ("signing_key", "meter_signing_key"):
+    for column in _PEM:
         pem = getattr(meter, column)
         if pem is not None and not (isinstance(pem, str) and pem.startswith("-----BEGIN") and len(pem) < _LONGEST_PEM):
             raise ConfigurationError(f"{column} must be a key in PEM")

@@ -98,6 +98,11 @@ meters = sa.Table(
     sa.Column("meter_signing_key", sa.Text, comment="public key or certificate, PEM"),
     sa.Column("counter_object", sa.String(32), comment="OBIS code"),
     sa.Column("referencing", sa.String(2), nullable=False, server_default="ln"),
+    sa.Column("general_key", sa.String(20), comment="of general-ciphering"),
+    sa.Column("master_key", _text(64, 500), comment="KEK"),
+    sa.Column("signed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("agreement_key", sa.Text, comment="our private key, PEM"),
+    sa.Column("meter_agreement_key", sa.Text, comment="public key or certificate, PEM"),
     sa.Index("uq_meters_name", "name", unique=True),
     # An id never comes back after its meter is removed: queued readings and logs still name it.
     sqlite_autoincrement=True,

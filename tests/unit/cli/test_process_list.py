@@ -12,6 +12,7 @@ from meterbridge.cli.process_list import _secrets
     [
         (["read", "host", "--key", "AB", "--auth-key=CD", "--suite", "1"], ["AB", "CD"]),
         (["read", "host", "--key", "@/etc/ek", "--key=@file", "--keys", "FILE"], []),
+        (["read", "host", "--master-key", "EF"], ["EF"]),
         (["read", "host", "--key"], []),
         (["add", "--password", "", "--tb-token", "t"], ["t"]),
         ([], []),

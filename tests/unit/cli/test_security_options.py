@@ -31,6 +31,11 @@ KEYS = ("--key", EK, "--auth-key", AK)
         ((*SECURED, "--key", EK[:-1], "--auth-key", AK), "--key"),
         (("--auth", "hls-md5"), "needs a secret"),
         (("--auth", "low", *KEYS), "--system-title"),
+        (("--auth", "low", "--general-ciphering", "one-pass"), "--system-title"),
+        (("--auth", "low", "--signed"), "--system-title"),
+        ((*SECURED, *KEYS, "--general-ciphering", "wrapped"), "master key"),
+        ((*SECURED, *KEYS, "--general-ciphering", "static-unified"), "suite 1 or 2"),
+        ((*SECURED, *KEYS, "--general", "--general-ciphering", "identified"), "exclude each other"),
         (("--auth", "hls-ecdsa", "--system-title", "4D54423030303031", "--suite", "1"), "signing key"),
     ],
 )

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterbridge.dlms import Keys, ReservedCounter, SecurityContext, SecurityPolicy, SecuritySuite
+from meterbridge.dlms.general_ciphering import GeneralCiphering, WrappedKey
 from meterbridge.dlms.protection import ApduProtection
-from meterbridge.dlms.security import Agreement, KeyId
+from meterbridge.dlms.security import Agreement, KeyChoice, KeyId, Wrapping
 from meterbridge.dlms.signing import GeneralHeader, SignedApdu
 from meterbridge.errors import ConfigurationError, RemoteProtocolError, ReplayedCounterError
 
@@ -26,15 +27,15 @@ THEIRS = replace(SHARED, signing=C, agreement=D, peer_signing=A.public_key(), pe
 UNICAST = KeyId.GLOBAL_UNICAST_ENCRYPTION
 
 
-def end(general_key: KeyId | Agreement | None = None, *, signed: bool = False, client: bool = True) -> ApduProtection:
+def end(general_key: KeyChoice | None = None, *, signed: bool = False, client: bool = True) -> ApduProtection:
     title, keys = (CLIENT, OURS) if client else (METER, THEIRS)
     context = SecurityContext(title, keys, SUITE, general_key=general_key, signed=signed)
     return ApduProtection(context, ReservedCounter(1), METER if client else CLIENT)
 
 
 @pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("general_key", [None, UNICAST, *Agreement])
-def test_both_ways(general_key: KeyId | Agreement | None, signed: bool) -> None:
+@pytest.mark.parametrize("general_key", [None, UNICAST, *Agreement, Wrapping.MASTER])
+def test_both_ways(general_key: KeyChoice | None, signed: bool) -> None:
     client, meter = end(general_key, signed=signed), end(client=False)
     demanded = meter.context
     for _ in range(3):
@@ -50,13 +51,32 @@ def test_both_ways(general_key: KeyId | Agreement | None, signed: bool) -> None:
             client.unprotect(answer)
 
 
-@pytest.mark.parametrize(
-    ("theirs", "match"),
-    [(end(client=False), "not with an agreed"), (end(UNICAST, client=False), "not with an agreed")],
-)
-def test_an_agreed_key_is_demanded_back(theirs: ApduProtection, match: str) -> None:
-    with pytest.raises(RemoteProtocolError, match=match):
-        end(Agreement.ONE_PASS).unprotect(theirs.protect(ANSWER))
+@pytest.mark.parametrize("theirs", [None, UNICAST, Agreement.ONE_PASS, Wrapping.MASTER])
+@pytest.mark.parametrize(("ours", "word"), [(Agreement.ONE_PASS, "an agreed"), (Wrapping.MASTER, "a wrapped")])
+def test_a_key_of_one_apdu_is_demanded_back(ours: KeyChoice, word: str, theirs: KeyChoice | None) -> None:
+    sent = end(theirs, client=False).protect(ANSWER)
+    if theirs is ours:
+        assert end(ours).unprotect(sent) == ANSWER
+        return
+    with pytest.raises(RemoteProtocolError, match=f"not ciphered with {word} key"):
+        end(ours).unprotect(sent)
+
+
+def test_every_wrapped_key_is_a_new_one() -> None:
+    client = end(Wrapping.MASTER)
+    keys = [GeneralCiphering.decode(client.protect(GET)).key_info for _ in range(3)]
+    assert all(isinstance(key, WrappedKey) for key in keys)
+    assert len({key.wrapped for key in keys if isinstance(key, WrappedKey)}) == 3
+
+
+def test_what_another_master_key_wrapped_is_refused() -> None:
+    stranger = replace(THEIRS, master=bytes(15) + b"\1")
+    context = SecurityContext(METER, stranger, SUITE, general_key=Wrapping.MASTER)
+    sent = ApduProtection(context, ReservedCounter(1), CLIENT).protect(ANSWER)
+    with pytest.raises(RemoteProtocolError, match="does not unwrap"):
+        end(Wrapping.MASTER).unprotect(sent)
+    with pytest.raises(ConfigurationError, match="a wrapped key needs the master key"):
+        SecurityContext(METER, replace(SHARED, master=None), SUITE, general_key=Wrapping.MASTER)
 
 
 def test_a_signature_is_demanded_back() -> None:

@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from meterbridge.dlms import Credentials, Keys, Mechanism, SecurityPolicy, SecuritySuite
+from meterbridge.dlms.security import KeyChoice
 from meterbridge.errors import ConfigurationError
 from meterbridge.meter import credentials_of, meter_address
-from meterbridge.meter.configured import counter_name
+from meterbridge.meter.configured import GENERAL_KEYS, counter_name
 from meterbridge.model import Meter, MeterId
 
 EK, AK = bytes(range(16)).hex(), bytes(range(0xD0, 0xE0)).hex()
@@ -66,8 +67,7 @@ def test_the_secret_of_hls_is_its_own_or_the_password() -> None:
 
 def test_signing_keys_are_read() -> None:
     ours, theirs = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    own = ours.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    public = theirs.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    own, public = pem(ours), public_pem(theirs)
     credentials = secured(authentication="hls-ecdsa", security_suite=1, signing_key=own, meter_signing_key=public)
     assert credentials.keys.peer_signing == theirs.public_key()
     for column in ("signing_key", "meter_signing_key"):
@@ -76,9 +76,69 @@ def test_signing_keys_are_read() -> None:
         assert own[30:60] not in str(caught.value)
 
 
+def pems() -> dict[str, str]:
+    ours, theirs, own, peer = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
+    return {
+        "signing_key": pem(ours),
+        "meter_signing_key": public_pem(theirs),
+        "agreement_key": pem(own),
+        "meter_agreement_key": public_pem(peer),
+    }
+
+
+def pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def public_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+@pytest.mark.parametrize(("word", "key"), GENERAL_KEYS.items())
+@pytest.mark.parametrize("signed", [False, True])
+def test_general_ciphering_takes_the_key_that_is_said(word: str, key: KeyChoice | None, signed: bool) -> None:
+    given = {"security_suite": 1, "general_key": word, "signed": signed, "master_key": "0f" * 16, **pems()}
+    security = secured(**given).security
+    assert security is not None
+    assert (security.general_key, security.signed, security.keys.master) == (key, signed, b"\x0f" * 16)
+    needed = {
+        "wrapped": ("master_key",),
+        "one-pass": ("signing_key", "meter_signing_key", "agreement_key", "meter_agreement_key"),
+        "static-unified": ("agreement_key", "meter_agreement_key"),
+    }.get(word, ())
+    for column in needed:
+        with pytest.raises(ConfigurationError, match="key"):
+            secured(**{**given, column: None})
+
+
+def test_a_password_and_signatures_are_no_bare_password() -> None:
+    keys = pems()
+    low = replace(
+        PLAIN,
+        authentication="low",
+        signed=True,
+        security_suite=1,
+        signing_key=keys["signing_key"],
+        meter_signing_key=keys["meter_signing_key"],
+    )
+    with pytest.raises(ConfigurationError, match="signing needs our own system title"):
+        credentials_of(low)
+    credentials = credentials_of(replace(low, system_title="4d54423030303031"))
+    assert credentials is not None
+    assert credentials.security is not None
+    assert (credentials.security.signed, credentials.counted) == (True, False)
+    with pytest.raises(ConfigurationError, match="ciphering needs our own system title"):
+        credentials_of(replace(PLAIN, general_key="identified"))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"general_key": "wrapped"}, "needs the master key"),
+        ({"general_key": "identified", "general_ciphering": True}, "exclude each other"),
+        ({"general_key": "identified", "dedicated_key": True}, "exclude each other"),
+        ({"general_key": "one-pass"}, "suite 1 or 2"),
+        ({"signed": True, "security_suite": 1}, "signing needs the signing key"),
         ({"system_title": None}, "system title"),
         ({"block_cipher_key": None}, "encryption key"),
         ({"authentication_key": None}, "authentication key"),
@@ -112,5 +172,6 @@ def test_a_counter_belongs_to_title_and_key_and_shows_neither() -> None:
 
 
 def test_no_repr_shows_a_key() -> None:
-    shown = f"{replace(SECURED, hls_secret='hidden', signing_key='hidden')!r} {secured()!r} {meter_address(SECURED)!r}"
+    hidden = replace(SECURED, hls_secret="hidden", signing_key="hidden", master_key="hidden", agreement_key="hidden")
+    shown = f"{hidden!r} {secured()!r} {meter_address(SECURED)!r}"
     assert not any(secret in shown for secret in (EK, AK, "hidden", "00000000", repr(bytes.fromhex(EK))))

@@ -8,6 +8,8 @@ from time import perf_counter
 
 import pytest
 import sqlalchemy as sa
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from meterbridge.errors import ConfigurationError, MeterExists, MeterNotFound, StoreError
@@ -50,9 +52,30 @@ FULL = Meter(
 )
 
 
+def agreeing() -> Meter:
+    private, public = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    own = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    meters = public.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    return replace(
+        FULL,
+        name="agreeing",
+        general_ciphering=False,
+        dedicated_key=False,
+        general_key="one-pass",
+        master_key="0f" * 16,
+        signed=True,
+        signing_key=own,
+        meter_signing_key=meters,
+        agreement_key=own,
+        meter_agreement_key=meters,
+    )
+
+
 async def test_a_meter_comes_back_as_it_went_in(repository: MeterRepository) -> None:
-    added = [await repository.add(meter) for meter in (NEW, FULL, replace(NEW, name="third", physical=17))]
-    assert [meter.id for meter in added] == [1, 2, 3]
+    whole = (NEW, FULL, replace(NEW, name="third", physical=17), agreeing())
+    added = [await repository.add(meter) for meter in whole]
+    assert [meter.id for meter in added] == [1, 2, 3, 4]
+    assert replace(added[3], id=whole[3].id) == whole[3]
     assert replace(added[1], id=FULL.id) == FULL
     assert await repository.list_meters() == added
     assert [await repository.get(meter.id) for meter in added] == added
@@ -196,6 +219,14 @@ async def test_concurrent_writers_wait_for_each_other(repository: MeterRepositor
         ("authentication_key", "'" + "xy" * 16 + "'", "authentication_key must be 32 or 64 hex digits"),
         ("hls_secret", "x'00ff'", "hls_secret must be text of 1 to 64 characters"),
         ("signing_key", "'secret'", "signing_key must be a key in PEM"),
+        ("agreement_key", "'secret'", "agreement_key must be a key in PEM"),
+        ("master_key", "'0123'", "master_key must be 32 or 64 hex digits"),
+        ("signed", "7", "signed must be 0 or 1, not 7"),
+        (
+            "general_key",
+            "'xx'",
+            "general_key must be one of none, identified, wrapped, one-pass, static-unified, not 'xx'",
+        ),
         ("general_ciphering", "7", "general_ciphering must be 0 or 1, not 7"),
         (
             "counter_object",

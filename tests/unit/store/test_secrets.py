@@ -20,7 +20,7 @@ from meterbridge.store import KeySource, MeterRepository, Vault, key_source, rot
 from meterbridge.store.secrets import is_encrypted
 from tests.unit.store.conftest import Sql
 
-SECRETS = ("0f-a-meter", "0123" * 8, "4567" * 8)
+SECRETS = ("0f-a-meter", "0123" * 8, "4567" * 8, "0f1e" * 8)
 METER = Meter(MeterId(0), "Main", "192.0.2.10", password="pa55-w0rd", tb_token="t0ken-of-it")
 
 
@@ -160,14 +160,14 @@ async def test_keys_of_meters_are_secrets_too(
     engine: AsyncEngine, meters: MeterRepository, vault: Vault, sql: Sql, octets: Callable[[], bytes]
 ) -> None:
     secured = replace(METER, authentication="hls-gmac", system_title="4D54423030303031", hls_secret=SECRETS[0])
-    secured = replace(secured, block_cipher_key=SECRETS[1], authentication_key=SECRETS[2])
+    secured = replace(secured, block_cipher_key=SECRETS[1], authentication_key=SECRETS[2], master_key=SECRETS[3])
     meter = await meters.add(secured)
     assert await meters.get(meter.id) == meter
     # Typed in by hand by an old hand: sealed at the next start, and turned with the rest.
     await sql(f"UPDATE meters SET authentication_key = '{'89AB' * 8}'")
     assert await meters.seal() == 1
     assert (await meters.get(meter.id)).authentication_key == "89AB" * 8
-    assert await rotate(vault, meters) == 5
+    assert await rotate(vault, meters) == 6
     assert (await meters.get(meter.id)).block_cipher_key == SECRETS[1]
     await engine.dispose()
     everything = octets()
