@@ -22,21 +22,14 @@ from meterbridge.dlms.authentication import ClientAuthentication
 from meterbridge.dlms.axdr import Data, DataType
 from meterbridge.dlms.conformance import Conformance
 from meterbridge.dlms.counters import InvocationCounter
-from meterbridge.dlms.exchange import (
-    ActionExchange,
-    Ask,
-    Exchange,
-    GetExchange,
-    Ignored,
-    ReadExchange,
-    SetExchange,
-    WriteExchange,
-)
+from meterbridge.dlms.exchange import ActionExchange, GetExchange, SetExchange
+from meterbridge.dlms.exchange_steps import Ask, Exchange, Ignored
 from meterbridge.dlms.fast_path import FastPath, PreparedGet
 from meterbridge.dlms.hdlc_link import HdlcLink
 from meterbridge.dlms.link import ApduReceived, Link, LinkClosed, LinkOpened
 from meterbridge.dlms.obis import LogicalName
 from meterbridge.dlms.service_errors import SERVICE_ERRORS, service_error
+from meterbridge.dlms.short_name_exchange import ReadExchange, WriteExchange
 from meterbridge.dlms.stream import Discarded
 from meterbridge.dlms.xdlms import AttributeDescriptor, MethodDescriptor, SelectiveAccess
 from meterbridge.errors import (
@@ -217,7 +210,8 @@ class ClientAssociation:
         self._check_list(len(writes))
         if not confirmed and not self.agrees(Conformance.UNCONFIRMED_WRITE):
             raise LocalProtocolError("the meter did not agree to UnconfirmedWrite")
-        self.request(WriteExchange(writes, confirmed))
+        blocks = self.agrees(Conformance.BLOCK_TRANSFER_WITH_SET_OR_WRITE)
+        self.request(WriteExchange(writes, confirmed, blocks))
 
     def _check_list(self, count: int) -> None:
         if not count:

@@ -1,110 +1,22 @@
-"""One request and its whole answer: GET, SET and ACTION with their blocks, apart from link, ciphering and state.
+"""One request by logical name and its whole answer: GET, SET and ACTION with their blocks.
 
-An exchange gives the APDUs to send and takes those that answer, until it is done.
+Apart from link, ciphering and state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from meterbridge.dlms import xdlms
 from meterbridge.dlms.axdr import Data, decode_at, decode_length, decode_value_at, encode, encode_length
+from meterbridge.dlms.data_blocks import IncomingBlocks, OutgoingBlocks, interrupted, raw_block
+from meterbridge.dlms.exchange_steps import Answered, Ask, Done, Ignored, MayGoOn, Step, check_size
 from meterbridge.dlms.xdlms import AttributeDescriptor, MethodDescriptor
-from meterbridge.errors import Interrupted, LocalProtocolError, RemoteProtocolError
+from meterbridge.errors import RemoteProtocolError
 
-MAX_BLOCKED_DATA = 16 << 20
-"""Most octets put together from data blocks."""
 _BLOCK_HEAD = 32
 """Octets of an APDU that a data block's own fields may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """The exchange goes on with this APDU."""
-
-    apdu: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The exchange is over."""
-
-    results: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """The APDU answers something else."""
-
-    reason: str
-
-
-Step = Ask | Done | Ignored
-MayGoOn = Callable[[], bool]
-"""Asked before each further data block: whether it may be asked for now."""
-
-
-class Exchange(Protocol):
-    """One request and its answer."""
-
-    @property
-    def unanswered(self) -> Done | None:
-        """What it ends with once it is sent, None where an answer is due."""
-
-    def start(self, invoke_id: int, max_pdu: int) -> bytes:
-        """Return the first APDU.
-
-        Args:
-            invoke_id: 0..15.
-            max_pdu: largest APDU the peer takes, octets.
-
-        Raises:
-            LocalProtocolError: it cannot be said in that many octets.
-        """
-
-    def receive(self, apdu: bytes) -> Step:
-        """Take an APDU of the peer.
-
-        Raises:
-            RemoteProtocolError: it is no answer to what was asked.
-        """
-
-
-class _Blocks:
-    """Data blocks as they come in."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._octets = bytearray()
-
-    def take(self, number: int, last: bool, octets: bytes) -> bytes | Ignored | None:
-        """Take a block; the whole when it is the last, None when more are to come."""
-        if number == self.number and number:
-            return Ignored("repeated data block")
-        if number != self.number + 1:
-            raise RemoteProtocolError(f"data block {number} where {self.number + 1} is due")
-        if not octets and not last:
-            raise RemoteProtocolError(f"data block {number} is empty and not the last")
-        self.number = number
-        self._octets += octets
-        if len(self._octets) > MAX_BLOCKED_DATA:
-            raise RemoteProtocolError(f"data blocks of more than {MAX_BLOCKED_DATA} octets")
-        return bytes(self._octets) if last else None
-
-
-def _interrupted(number: int, count: int) -> Done:
-    """End without the blocks that are still to come: nothing is due that was asked for."""
-    return Done((Interrupted(f"not asked for more than {number} data blocks: no time was left"),) * count)
-
-
-def _raw_block(apdu: bytes, position: int) -> bytes:
-    """Read the octet string that ends an APDU with a data block."""
-    size, position = decode_length(apdu, position)
-    if position + size != len(apdu):
-        raise RemoteProtocolError("data block whose length is wrong")
-    return apdu[position:]
 
 
 def _one(octets: bytes, position: int, result: Any) -> Done:
@@ -113,16 +25,7 @@ def _one(octets: bytes, position: int, result: Any) -> Done:
     return Done((result,))
 
 
-class _Answered:
-    """What every service has but the unconfirmed one."""
-
-    @property
-    def unanswered(self) -> Done | None:
-        """See Exchange."""
-        return None
-
-
-class _Confirmed(_Answered):
+class _Confirmed(Answered):
     """What the three services share: which answers are meant for this request."""
 
     _tag: int
@@ -179,13 +82,13 @@ class GetExchange(_Confirmed):
         self._attributes = attributes
         self._may_go_on = may_go_on
         self._decode: xdlms.ValueDecoder = decode or (decode_at if typed else decode_value_at)
-        self._blocks = _Blocks()
+        self._blocks = IncomingBlocks()
 
     def start(self, invoke_id: int, max_pdu: int) -> bytes:
         """See Exchange."""
         self._invoke_id = invoke_id
         apdu = xdlms.GetRequest(invoke_id, self._attributes).encode()
-        _fits(apdu, max_pdu, "a GET of fewer attributes")
+        check_size(apdu, max_pdu, "a GET of fewer attributes")
         return apdu
 
     def _answer(self, apdu: bytes) -> Step:
@@ -206,44 +109,17 @@ class GetExchange(_Confirmed):
         last, number = apdu[3] != 0, int.from_bytes(apdu[4:8], "big")
         if apdu[8]:
             return Done((xdlms.data_access_error(apdu[9]),) * len(self._attributes))
-        octets = self._blocks.take(number, last, _raw_block(apdu, 9))
+        octets = self._blocks.take(number, last, raw_block(apdu, 9))
         if isinstance(octets, Ignored):
             return octets
         if octets is None:
             if self._may_go_on is not None and not self._may_go_on():
-                return _interrupted(number, len(self._attributes))
+                return interrupted(number, len(self._attributes))
             return Ask(xdlms.GetRequest(self._invoke_id, (), number).encode())
         if len(self._attributes) > 1:
             return Done(tuple(xdlms.decode_results(octets, 0, len(self._attributes), self._decode)))
         result, position = self._decode(octets, 0)
         return _one(octets, position, result)
-
-
-def _fits(apdu: bytes, max_pdu: int, remedy: str) -> None:
-    if max_pdu and len(apdu) > max_pdu:
-        raise LocalProtocolError(f"a request of {len(apdu)} octets where the meter takes {max_pdu}: try {remedy}")
-
-
-class _Outgoing:
-    """Data that is sent in blocks."""
-
-    def __init__(self, octets: bytes, first: int, size: int) -> None:
-        if first < 1 or size < 1:
-            raise LocalProtocolError("the meter's largest APDU is too small for a data block")
-        self._octets = octets
-        self._position = 0
-        self._sizes = (first, size)
-        self.number = 0
-        self.last = False
-
-    def block(self) -> bytes:
-        """Return the next block: last-block, block-number, raw-data."""
-        size = self._sizes[0] if self.number == 0 else self._sizes[1]
-        part = self._octets[self._position : self._position + size]
-        self._position += len(part)
-        self.number += 1
-        self.last = self._position >= len(self._octets)
-        return bytes((self.last,)) + self.number.to_bytes(4, "big") + encode_length(len(part)) + part
 
 
 class SetExchange(_Confirmed):
@@ -259,7 +135,7 @@ class SetExchange(_Confirmed):
     def __init__(self, writes: Sequence[tuple[AttributeDescriptor, Data]]) -> None:
         super().__init__()
         self._writes = tuple(writes)
-        self._outgoing: _Outgoing | None = None
+        self._outgoing: OutgoingBlocks | None = None
 
     def start(self, invoke_id: int, max_pdu: int) -> bytes:
         """See Exchange."""
@@ -275,7 +151,7 @@ class SetExchange(_Confirmed):
         whole = bytes((xdlms.SET_REQUEST, kinds[0], self._priority)) + targets + values
         if not max_pdu or len(whole) <= max_pdu:
             return whole
-        self._outgoing = _Outgoing(values, max_pdu - len(targets) - _BLOCK_HEAD, max_pdu - _BLOCK_HEAD)
+        self._outgoing = OutgoingBlocks(values, max_pdu - len(targets) - _BLOCK_HEAD, max_pdu - _BLOCK_HEAD)
         return bytes((xdlms.SET_REQUEST, kinds[1], self._priority)) + targets + self._outgoing.block()
 
     def _answer(self, apdu: bytes) -> Step:
@@ -323,8 +199,8 @@ class ActionExchange(_Confirmed):
         super().__init__()
         self._calls = tuple(calls)
         self._decode: xdlms.ValueDecoder = decode_at if typed else decode_value_at
-        self._outgoing: _Outgoing | None = None
-        self._blocks = _Blocks()
+        self._outgoing: OutgoingBlocks | None = None
+        self._blocks = IncomingBlocks()
 
     def start(self, invoke_id: int, max_pdu: int) -> bytes:
         """See Exchange."""
@@ -345,7 +221,7 @@ class ActionExchange(_Confirmed):
             kind = 5
         if not max_pdu or len(whole) <= max_pdu:
             return whole
-        self._outgoing = _Outgoing(values, max_pdu - len(targets) - _BLOCK_HEAD, max_pdu - _BLOCK_HEAD)
+        self._outgoing = OutgoingBlocks(values, max_pdu - len(targets) - _BLOCK_HEAD, max_pdu - _BLOCK_HEAD)
         return bytes((xdlms.ACTION_REQUEST, kind, self._priority)) + targets + self._outgoing.block()
 
     def _answer(self, apdu: bytes) -> Step:
@@ -361,7 +237,7 @@ class ActionExchange(_Confirmed):
             return self._next(int.from_bytes(apdu[3:7], "big"))
         if kind == xdlms.ActionType.WITH_BLOCK:
             number = int.from_bytes(apdu[4:8], "big")
-            octets = self._blocks.take(number, apdu[3] != 0, _raw_block(apdu, 8))
+            octets = self._blocks.take(number, apdu[3] != 0, raw_block(apdu, 8))
             if isinstance(octets, Ignored):
                 return octets
             if octets is None:
@@ -402,103 +278,3 @@ class ActionExchange(_Confirmed):
         if returns:
             value, position = xdlms.decode_result_at(octets, position, self._decode)
         return (xdlms.action_error(outcome) if outcome else value), position
-
-
-class ReadExchange(_Answered):
-    """Read by short name; each result is a value, or a DataAccessError in its place.
-
-    Args:
-        names: variable names, with a selection of each where wanted.
-        typed: results as `Data` instead of plain values.
-        decode: decoder of the caller's own for each result's data, in place of both.
-        may_go_on: where it says no, each result is an Interrupted.
-    """
-
-    def __init__(
-        self,
-        names: Sequence[tuple[int, xdlms.SelectiveAccess | None]],
-        typed: bool = False,
-        decode: xdlms.ValueDecoder | None = None,
-        may_go_on: MayGoOn | None = None,
-    ) -> None:
-        self._names = tuple(names)
-        self._may_go_on = may_go_on
-        self._decode: xdlms.ValueDecoder = decode or (decode_at if typed else decode_value_at)
-        self._blocks = _Blocks()
-
-    def start(self, invoke_id: int, max_pdu: int) -> bytes:
-        """See Exchange; short name services have no invoke id."""
-        apdu = bytes((xdlms.READ_REQUEST,)) + encode_length(len(self._names))
-        apdu += b"".join(xdlms.variable_access(name, selection) for name, selection in self._names)
-        _fits(apdu, max_pdu, "a Read of fewer names")
-        return apdu
-
-    def receive(self, apdu: bytes) -> Step:
-        """See Exchange."""
-        if apdu[0] != xdlms.READ_RESPONSE:
-            return Ignored(f"APDU 0x{apdu[0]:02X} in place of an answer")
-        try:
-            return self._answer(apdu)
-        except IndexError:
-            raise RemoteProtocolError("Read-Response cut short") from None
-
-    def _answer(self, apdu: bytes) -> Step:
-        count, position = decode_length(apdu, 1)
-        if count == 1 and apdu[position] == 2:
-            last, number = apdu[position + 1] != 0, int.from_bytes(apdu[position + 2 : position + 4], "big")
-            octets = self._blocks.take(number, last, _raw_block(apdu, position + 4))
-            if isinstance(octets, Ignored):
-                return octets
-            if octets is None:
-                if self._may_go_on is not None and not self._may_go_on():
-                    return _interrupted(number, len(self._names))
-                return Ask(bytes((xdlms.READ_REQUEST, 1, 5)) + number.to_bytes(2, "big"))
-            return self._results(octets, 0)
-        return self._results(apdu, 1)
-
-    def _results(self, octets: bytes, position: int) -> Done:
-        return Done(tuple(xdlms.decode_results(octets, position, len(self._names), self._decode)))
-
-
-class WriteExchange:
-    """Write by short name; each result is None, or a DataAccessError.
-
-    Args:
-        writes: variable names with the values they shall have, and a selection where wanted.
-        confirmed: Write; False makes it UnconfirmedWrite, which nothing answers: what became of it nobody says.
-    """
-
-    def __init__(
-        self, writes: Sequence[tuple[int, xdlms.SelectiveAccess | None, Data]], confirmed: bool = True
-    ) -> None:
-        self._writes = tuple(writes)
-        self._confirmed = confirmed
-
-    @property
-    def unanswered(self) -> Done | None:
-        """See Exchange."""
-        return None if self._confirmed else Done((None,) * len(self._writes))
-
-    def start(self, invoke_id: int, max_pdu: int) -> bytes:
-        """See Exchange; short name services have no invoke id."""
-        count = encode_length(len(self._writes))
-        apdu = bytes((xdlms.WRITE_REQUEST if self._confirmed else xdlms.UNCONFIRMED_WRITE_REQUEST,)) + count
-        apdu += b"".join(xdlms.variable_access(name, selection) for name, selection, _ in self._writes)
-        apdu += count + b"".join(encode(value) for _, _, value in self._writes)
-        _fits(apdu, max_pdu, "a Write of less")
-        return apdu
-
-    def receive(self, apdu: bytes) -> Step:
-        """See Exchange."""
-        if apdu[0] != xdlms.WRITE_RESPONSE:
-            return Ignored(f"APDU 0x{apdu[0]:02X} in place of an answer")
-        count, position = decode_length(apdu, 1)
-        if count != len(self._writes):
-            raise RemoteProtocolError(f"{count} results for {len(self._writes)} names")
-        results: list[Any] = []
-        for _ in range(count):
-            if position >= len(apdu) or (apdu[position] and position + 1 >= len(apdu)):
-                raise RemoteProtocolError("Write-Response cut short")
-            results.append(xdlms.data_access_error(apdu[position + 1]) if apdu[position] else None)
-            position += 2 if apdu[position] else 1
-        return Done(tuple(results))

@@ -18,7 +18,8 @@ from meterbridge.dlms import (
     Notified,
     SelectiveAccess,
 )
-from meterbridge.dlms.exchange import GetExchange, ReadExchange
+from meterbridge.dlms.exchange import GetExchange
+from meterbridge.dlms.short_name_exchange import ReadExchange
 from meterbridge.dlms.xdlms import ValueDecoder
 from meterbridge.errors import (
     AuthenticationFailed,

@@ -46,6 +46,7 @@ SHORT_NAME_CONFORMANCE: Final = (
     | Conformance.UNCONFIRMED_WRITE
     | Conformance.PARAMETERIZED_ACCESS
     | Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ
+    | Conformance.BLOCK_TRANSFER_WITH_SET_OR_WRITE
     | Conformance.MULTIPLE_REFERENCES
 )
 """Services the meter has with short names."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 from meterbridge.dlms import AttributeDescriptor, Conformance, Data, DataAccessResult, DataType, SelectiveAccess
@@ -25,8 +26,10 @@ from meterbridge.simulator.objects import Value
 from meterbridge.simulator.outgoing import Outgoing
 
 # CHOICE of Variable-Access-Specification.
-_NAME, _PARAMETERISED, _BLOCK = 2, 4, 5
+_NAME, _PARAMETERISED, _BLOCK, _READ_BLOCK, _WRITE_BLOCK = 2, 4, 5, 6, 7
 _BLOCK_RESULT: Final = 2
+_READ_GOES_ON, _WRITE_GOES_ON = 3, 2
+_LONGEST_REQUEST: Final = 1 << 18
 _BLOCK_HEADER: Final = 10
 _LONGEST_LIST: Final = 1024
 
@@ -37,7 +40,19 @@ _TOO_LONG = ConfirmedServiceError(5, 3, 1).encode()
 _MALFORMED_READ = ConfirmedServiceError(5, 0, 0).encode()
 _MALFORMED_WRITE = ConfirmedServiceError(6, 0, 0).encode()
 
+_A_READ_BLOCK, _A_WRITE_BLOCK = bytes((1, _READ_BLOCK)), bytes((1, _WRITE_BLOCK))
+_ANSWERS: Final = {READ_REQUEST: READ_RESPONSE, WRITE_REQUEST: WRITE_RESPONSE}
+
 _Variable = tuple[int, SelectiveAccess | None]
+
+
+@dataclass(slots=True)
+class _Incoming:
+    """A request that comes in blocks."""
+
+    tag: int
+    number: int = 0
+    octets: bytearray = field(default_factory=bytearray)
 
 
 class ShortNameServices:
@@ -50,7 +65,7 @@ class ShortNameServices:
         conformance: services agreed on.
     """
 
-    __slots__ = ("_behaviour", "_client", "_conformance", "_limit", "_meter", "_outgoing")
+    __slots__ = ("_behaviour", "_client", "_conformance", "_incoming", "_limit", "_meter", "_outgoing")
 
     def __init__(self, meter: SimulatedMeter, client: int, behaviour: Behaviour, conformance: Conformance) -> None:
         self._meter = meter
@@ -59,6 +74,7 @@ class ShortNameServices:
         self._conformance = conformance
         self._limit = 0
         self._outgoing: Outgoing | None = None
+        self._incoming: _Incoming | None = None
 
     def answer(self, apdu: bytes, now: float, limit: int) -> bytes:
         """Answer one APDU; empty where nothing is answered.
@@ -70,6 +86,15 @@ class ShortNameServices:
         """
         self._limit = limit
         try:
+            if apdu[0] in (READ_REQUEST, WRITE_REQUEST) and apdu[1:3] in (_A_READ_BLOCK, _A_WRITE_BLOCK):
+                whole = self._take_block(apdu)
+                if isinstance(whole, int):
+                    return bytes((_ANSWERS[apdu[0]], 1, 1, whole))
+                if whole is None:
+                    goes_on = _READ_GOES_ON if apdu[0] == READ_REQUEST else _WRITE_GOES_ON
+                    return bytes((_ANSWERS[apdu[0]], 1, goes_on)) + apdu[4:6]
+                apdu = apdu[:1] + whole
+            self._incoming = None
             if apdu[0] == READ_REQUEST:
                 return self._read(apdu, now)
             if apdu[0] == WRITE_REQUEST:
@@ -83,6 +108,37 @@ class ShortNameServices:
                 return b""
             return _MALFORMED_READ if apdu[0] == READ_REQUEST else _MALFORMED_WRITE
         return _UNSUPPORTED_READ
+
+    def _take_block(self, apdu: bytes) -> bytes | int | None:
+        """Take a block of a request: what was cut, None where more is to come, or why it is not taken."""
+        last, number, position = apdu[3], int.from_bytes(apdu[4:6], "big"), 6
+        if apdu[0] == WRITE_REQUEST:
+            if apdu[6:8] != bytes((1, DataType.OCTET_STRING)):
+                return DataAccessResult.DATA_BLOCK_UNAVAILABLE
+            position = 8
+        size, position = decode_length(apdu, position)
+        if position + size != len(apdu):
+            return DataAccessResult.DATA_BLOCK_UNAVAILABLE
+        incoming, self._incoming = self._incoming, None
+        if number == 1:
+            agreed = Conformance.BLOCK_TRANSFER_WITH_SET_OR_WRITE
+            if apdu[0] == READ_REQUEST:
+                agreed = Conformance.BLOCK_TRANSFER_WITH_GET_OR_READ
+            if not self._conformance & agreed:
+                return DataAccessResult.READ_WRITE_DENIED
+            incoming = _Incoming(apdu[0])
+        elif incoming is None or incoming.tag != apdu[0]:
+            return DataAccessResult.NO_LONG_SET_IN_PROGRESS
+        if number != incoming.number + 1:
+            return DataAccessResult.DATA_BLOCK_NUMBER_INVALID
+        if len(incoming.octets) + size > _LONGEST_REQUEST:
+            return DataAccessResult.LONG_SET_ABORTED
+        incoming.octets += apdu[position:]
+        incoming.number = number
+        if last:
+            return bytes(incoming.octets)
+        self._incoming = incoming
+        return None
 
     # ---- Read
 

@@ -496,7 +496,7 @@ def test_empty_blocks_that_never_end_are_refused() -> None:
 
 
 def test_blocks_that_never_end_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meterbridge.dlms.exchange.MAX_BLOCKED_DATA", 1000)
+    monkeypatch.setattr("meterbridge.dlms.data_blocks.MAX_BLOCKED_DATA", 1000)
     meter, invoke_id = busy()
     with pytest.raises(RemoteProtocolError, match="more than 1000"):
         for number in range(1, 100):

@@ -351,6 +351,71 @@ def test_selections_work_by_name(by_name: Wire) -> None:
     assert len(by_name.read((buffer, None))[0]) == 96
 
 
+@pytest.mark.parametrize("size", [150, 186, 187, 188, 189, 190, 375, 376, 377, 378, 2000])
+def test_what_is_too_long_is_written_in_blocks(by_name: Wire, size: int) -> None:
+    names = base_names(by_name)
+    customer, breaker = names[1, "0.0.96.1.1.255"] + 8, names[70, "0.0.96.3.10.255"]
+    value = octets(bytes(number & 0xFF for number in range(size)))
+    assert by_name.write((customer, None, value)) == (None,)
+    assert by_name.read((customer, None)) == (value.value,)
+    other = octets(bytes(size))
+    denied = (names[3, "1.0.1.8.0.255"] + 8, None, other)
+    results = by_name.write((customer, None, other), denied, (breaker + 0x20, None, Data(DataType.INTEGER, 0)))
+    assert results[0] is results[2] is None
+    assert refused(results[1], DataAccessResult.READ_WRITE_DENIED)
+    assert by_name.read((customer, None), (breaker + 8, None)) == (other.value, False)
+
+
+def test_a_read_of_too_many_names_goes_in_blocks_and_comes_in_blocks(by_name: Wire) -> None:
+    voltage = base_names(by_name)[3, "1.0.32.7.0.255"]
+    assert by_name.read(*[(voltage, None)] * 200) == (LogicalName.parse("1-0:32.7.0"),) * 200
+    assert by_name.read((voltage, None), (7, None))[0] == LogicalName.parse("1-0:32.7.0")
+
+
+def test_a_meter_that_did_not_agree_to_blocks_is_sent_none() -> None:
+    services = Conformance.READ | Conformance.WRITE
+    wire = Wire(meter=simulated(200), short_names=True, conformance=services)
+    wire.open()
+    with pytest.raises(LocalProtocolError, match="a Write of less"):
+        wire.client.write(((0x1008, None, octets(bytes(300))),))
+    with pytest.raises(LocalProtocolError, match="a Write of less"):
+        wire.client.write(((0x1008, None, octets(bytes(300))),), confirmed=True)
+    assert wire.client.state is State.READY
+    assert wire.associations[0].receive(bytes.fromhex("060107000001010901aa"), NOW) == b"\x0d\x01\x01\x03"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "reason"),
+    [
+        # Number 3 behind 1; number 2 without 1; no octet string; a length that is wrong; a block of Read behind one of
+        # Write.
+        (("060107000001010901aa", "060107000003010901aa"), 19),
+        (("060107000002010901aa",), 18),
+        (("060107000001010f01",), 14),
+        (("060107000001010902aa",), 14),
+        (("060107000001010901aa", "0501060000020101"), 18),
+    ],
+)
+def test_request_blocks_out_of_turn_end_it(by_name: Wire, blocks: tuple[str, ...], reason: int) -> None:
+    association = by_name.associations[0]
+    *before, last = (bytes.fromhex(block) for block in blocks)
+    for block in before:
+        assert association.receive(block, NOW) == b"\x0d\x01\x02\x00\x01"
+    answer = association.receive(last, NOW)
+    assert answer == bytes((0x0C if last[0] == 5 else 0x0D, 1, 1, reason))
+    assert by_name.read((0xFA00, None)) == (LogicalName.parse("0-0:40.0.0"),)
+
+
+def test_request_blocks_without_end_are_bounded(by_name: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meterbridge.simulator.sn_services._LONGEST_REQUEST", 100)
+    association = by_name.associations[0]
+    answers = [
+        association.receive(bytes.fromhex("06010700") + number.to_bytes(2, "big") + b"\x01\x09\x32" + bytes(50), NOW)
+        for number in (1, 2, 3)
+    ]
+    assert answers == [b"\x0d\x01\x02\x00\x01", b"\x0d\x01\x02\x00\x02", b"\x0d\x01\x01\x11"]
+
+
 def test_an_unconfirmed_write_is_done_in_silence(by_name: Wire) -> None:
     customer = base_names(by_name)[1, "0.0.96.1.1.255"] + 8
     association = by_name.associations[0]
