@@ -6,6 +6,7 @@ response mode, the client is the primary station).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from meterbridge.dlms.hdlc import FLAG, POLL_FINAL, RNR, Control, Frame, fcs
@@ -38,7 +39,8 @@ class HdlcLink(Station):
         self._retransmissions = 0
         self._polls = 0
         self._answer_due = True
-        self._polled = False  # the meter ended its turn with its last frame of information
+        self._polled = False  # the meter ended its turn with information, and we have not polled it since
+        self._rest: deque[tuple[bytes, bool]] = deque()  # of a request that was answered before it was all said
 
     @property
     def delivered(self) -> bool:
@@ -75,6 +77,7 @@ class HdlcLink(Station):
         # Whatever an earlier request still had under way is over.
         self._received.clear()
         self._queue.clear()
+        self._rest.clear()
         self._answer_due = True
         super().send(apdu, *more)
 
@@ -84,9 +87,28 @@ class HdlcLink(Station):
         self._answer_due = False
 
     def go_on(self) -> None:
-        """Let the meter send more where it waits to be polled; in the middle of its window it does not."""
-        if self.state is LinkState.OPEN and self._polled:
+        """What came last was no answer: say what is left, and let the meter send more where it waits to be polled."""
+        if self.state is not LinkState.OPEN:
+            return
+        if self._rest:
+            self._queue, self._rest = self._rest, deque()
+        if self._polled:
+            self._poll()
+
+    def _poll(self) -> None:
+        """Give the meter its turn: with what it has still to hear, or an RR."""
+        if not self._queue:
             self._ready()
+        elif self._unacknowledged:
+            # It spoke before it had heard the whole window: what it lacks comes before what is next.
+            self._send_again()
+        else:
+            self._send_window()
+
+    def _write(self, control: int, information: bytes = b"", segmented: bool = False) -> None:
+        if control & POLL_FINAL:
+            self._polled = False
+        super()._write(control, information, segmented)
 
     # ---- the quick way: see FastLink
 
@@ -129,6 +151,7 @@ class HdlcLink(Station):
     def fast_resume(self, sequence: int, apdu: bytes | None) -> None:
         """Catch up: all before `sequence` was exchanged, and `apdu`, unless it is None, was sent with it."""
         self._retransmissions = self._polls = 0
+        self._polled = False
         self._receive_state, self._send_state = sequence >> 3, sequence & 7
         if apdu is not None:
             self._unacknowledged.append((self._send_state, self._llc_out + apdu, False))
@@ -146,6 +169,7 @@ class HdlcLink(Station):
             return
         self.state = LinkState.CLOSING
         self._queue.clear()
+        self._rest.clear()
         self._write(Control.DISC | POLL_FINAL)
 
     def keep_alive(self) -> None:
@@ -205,7 +229,8 @@ class HdlcLink(Station):
         elif frame.is_supervisory:
             self._supervisory(frame)
         elif frame.unnumbered == Control.UI and frame.information.startswith(self._llc_in) and not frame.segmented:
-            # What a meter sends unasked has no number.
+            # What a meter sends unasked has no number, and may be all it says in its turn.
+            self._polled = self._polled or frame.final
             self._events.append(ApduReceived(frame.information[len(self._llc_in) :]))
         else:
             self._set_aside(f"frame with control field 0x{frame.control:02X}")
@@ -242,13 +267,11 @@ class HdlcLink(Station):
         self._polled = frame.final
         useful = self._take_information(frame)
         if not frame.segmented and not self._unacknowledged:
-            # Answered before it was all said (an error, as a rule): the rest is not waited for.
-            self._queue.clear()
+            # Answered before it was all said (an error, as a rule): the rest is not waited for. If it was no answer,
+            # `go_on` says so.
+            self._rest, self._queue = self._queue, deque()
         if useful and frame.final and (frame.segmented or self._queue):
-            if self._queue:
-                self._send_window()
-            else:
-                self._ready()
+            self._poll()
 
     def _supervisory(self, frame: Frame) -> None:
         before = len(self._unacknowledged)
