@@ -8,6 +8,8 @@ from typing import NamedTuple, NewType
 
 MeterId = NewType("MeterId", int)
 """Primary key of the meter in the `meters` table."""
+INSTALLATION = MeterId(0)
+"""Stands where a meter would, for what belongs to none."""
 
 
 def host_port(host: str, port: int) -> str:

@@ -308,6 +308,10 @@ class ThingsBoardSettings(_Section):
     gateway_name: Name = Field(
         default="Meterbridge", description="Name of the gateway device, to which all meters are related."
     )
+    service_name: Annotated[str, Field(max_length=100)] = Field(
+        default="Meterbridge service",
+        description="Name of the device that shows the alarms of the installation; empty for none.",
+    )
     dashboard_title: Name = Field(default="Electricity meters", description="Title of the dashboard.")
     under_voltage_v: Limit = Field(default=207.0, description="Voltage below which an alarm opens, in volts.")
     over_voltage_v: Limit = Field(default=253.0, description="Voltage above which an alarm opens, in volts.")

@@ -21,7 +21,7 @@ from meterbridge.settings import (
     Settings,
 )
 from meterbridge.simulator import FleetOptions, MeterServer, simulated_meter
-from meterbridge.store import MeterRepository, open_database
+from meterbridge.store import MeterRepository, Severity, open_database
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -71,3 +71,48 @@ async def test_attributes_go_with_every_connection_and_every_change(tmp_path: Pa
         await service.stop()
         await engine.dispose()
         await server.close()
+
+
+async def test_alarms_of_the_installation_are_told_when_they_change_and_by_the_next_run(tmp_path: Path) -> None:
+    settings = Settings(
+        database=DatabaseSettings(url=f"sqlite+aiosqlite:///{tmp_path}/admin.db", key_file=tmp_path / "secrets.key"),
+        outbox=OutboxSettings(path=tmp_path / "outbox.db"),
+        log=LogSettings(file=tmp_path / "meterbridge.log"),
+    )
+    engine = await open_database(settings.database.url)
+    await MeterRepository(engine).add(Meter(MeterId(0), "m", "127.0.0.1", 1, tb_port=1))
+    await engine.dispose()
+
+    def told() -> list[tuple[str, str]]:
+        with closing(sqlite3.connect(settings.outbox.path)) as db:
+            rows = db.execute(
+                "SELECT route, payload FROM outbox WHERE device = 'Meterbridge service' ORDER BY id"
+            ).fetchall()
+        return [(route, json.loads(payload)["bridge_alarm"]) for route, payload in rows]
+
+    way = "broker:127.0.0.1:1"
+    service = Service(settings)
+    await service.start()
+    try:
+        await until(told)
+        service.desk.raise_alarm(None, "novel", Severity.WARNING, "Something is odd.")
+        await until(lambda: told() == [(way, "none"), (way, "novel: Something is odd.")])
+        await until(lambda: novel(settings))
+    finally:
+        await service.stop()
+    # It is nobody's to end at the start, so it is told as it was left, then as it ends.
+    again = Service(settings)
+    await again.start()
+    try:
+        await until(lambda: told()[2:] == [(way, "novel: Something is odd.")])
+        again.desk.resolve(None, "novel")
+        await until(lambda: told()[3:] == [(way, "none")])
+    finally:
+        await again.stop()
+
+
+def novel(settings: Settings) -> bool:
+    """Whether the alarm is in the database."""
+    path = settings.database.url.removeprefix("sqlite+aiosqlite:///")
+    with closing(sqlite3.connect(path)) as db:
+        return bool(db.execute("SELECT 1 FROM alarms WHERE alarm_type = 'novel' AND resolved_at IS NULL").fetchall())

@@ -27,7 +27,16 @@ from meterbridge.thingsboard.rollout import Mqtt, Outcome, Rollout, RouteKind
 from meterbridge.thingsboard.server import look_at
 from tests.integration.thingsboard_stand_in import API_KEY, PASSWORD, USER, StandIn, failing
 
-WANTED = Wanted("dlms-meter", "Meterbridge", "Electricity meters", AlarmLimits(207.0, 253.0, 49.0, 51.0), 600, 1.0)
+SERVICE = "Meterbridge service"
+WANTED = Wanted(
+    "dlms-meter",
+    "Meterbridge",
+    SERVICE,
+    "Electricity meters",
+    AlarmLimits(207.0, 253.0, 49.0, 51.0),
+    600,
+    1.0,
+)
 METERS = [Meter(MeterId(n), f"m{n}", "192.0.2.1", model="microstar") for n in (1, 2)]
 CATALOGUE = [replace(m, poll=tuple(m.measurements)) for m in map(load_model, model_names())]
 MODELS: list[MeterModel] = [load_model("microstar")]
@@ -136,20 +145,26 @@ async def test_all_is_made_once_and_a_second_run_writes_nothing(server: StandIn,
     made = {(change.thing, change.name) for change in changes if change.action == "create"}
     assert {("device profile", "dlms-meter"), ("gateway", "Meterbridge"), ("device", "m1")} <= made
     held = server.snapshot()
-    assert held["relations"] == [("Meterbridge", "m1", "Created"), ("Meterbridge", "m2", "Created")]
+    assert held["relations"] == [("Meterbridge", name, "Created") for name in (SERVICE, "m1", "m2")]
+    types = {device["name"]: device["type"] for device in held["devices"]}
+    assert types == {"Meterbridge": "default", SERVICE: "meterbridge-service", "m1": "dlms-meter", "m2": "dlms-meter"}
     assert [values for *_, values in held["attributes"]] == [{"inactivityTimeout": 600_000}] * 2
     row = home.rows[MeterId(1)]
     assert (row.tb_enabled, row.tb_device_name) == (True, "m1")
     endpoint = ("127.0.0.1", 1884) if kind == "broker" else ("tb.example", 1883)
     assert (row.tb_host, row.tb_port) == endpoint
     assert row.tb_token == (server.store.tokens[device_id(server, "m1")] if kind == "device" else None)
-    names = {rule["name"] for rule in held["rules"]}
-    alarms = {
-        alarm["alarmType"] for p in held["profiles"] for alarm in (p.get("profileData") or {}).get("alarms") or []
-    }
-    wanted = {"Undervoltage L1", "Overvoltage L1", "Underfrequency", "Overfrequency", "No data", "Energy backwards"}
-    wanted.add("Bridge alarm")
-    assert (names, alarms) == ((set(), wanted) if version == "4.2.1" else (wanted, set()))
+    profiles = {id_: profile["name"] for id_, profile in server.store.profiles.items()}
+    apart = sorted((profiles[rule["entityId"]["id"]], rule["name"]) for rule in server.store.rules.values())
+    inside = sorted(
+        (p["name"], alarm["alarmType"])
+        for p in held["profiles"]
+        for alarm in (p.get("profileData") or {}).get("alarms") or []
+    )
+    wanted = ["Bridge alarm", "Energy backwards", "No data", "Overfrequency", "Overvoltage L1", "Underfrequency"]
+    wanted.append("Undervoltage L1")
+    rules = [*(("dlms-meter", name) for name in wanted), ("meterbridge-service", "Bridge alarm")]
+    assert (apart, inside) == (([], rules) if version == "4.2.1" else (rules, []))
 
     server.requests.clear()
     home.stored.clear()
@@ -303,7 +318,7 @@ async def test_devices_that_were_there_are_adopted_and_survive_their_leaving(ser
     changes, outcomes = await provision(server, home, "device")
     assert states(outcomes) == ["seen", "seen"]
     assert Change("device", "m1", "update") in changes
-    [first, _] = [d for d in server.snapshot()["devices"] if d["name"] != "Meterbridge"]
+    first = server.store.devices[device_id(server, "m1")]
     assert (first["type"], first["label"]) == ("dlms-meter", "cellar")
     assert home.rows[MeterId(1)].tb_token == own
 
@@ -317,6 +332,26 @@ async def test_devices_that_were_there_are_adopted_and_survive_their_leaving(ser
     assert (left["rules"], left["dashboards"], left["relations"]) == ([], [], [])
     # The adopted device still uses it.
     assert "dlms-meter" in {profile["name"] for profile in left["profiles"]}
+    assert "meterbridge-service" not in {profile["name"] for profile in left["profiles"]}
+
+
+async def test_the_device_of_the_installation_is_made_only_where_it_has_a_name(server: StandIn) -> None:
+    await provision(server, Home(), wanted=replace(WANTED, service_name=""))
+    held = server.snapshot()
+    assert [device["name"] for device in held["devices"]] == ["Meterbridge", "m1", "m2"]
+    assert "meterbridge-service" not in {profile["name"] for profile in held["profiles"]}
+    with pytest.raises(ThingsBoardRefused, match=r"is the gateway device's name; set thingsboard\.service_name"):
+        await provision(server, Home(), wanted=replace(WANTED, service_name="Meterbridge"))
+    _, [outcome, _] = await provision(server, Home(), wanted=replace(WANTED, service_name="m1"))
+    assert (outcome.state, outcome.reason) == ("failed", "name conflict: 'm1' is Meterbridge's own name")
+
+
+async def test_a_device_that_a_gateway_made_for_the_installation_gets_its_profile(server: StandIn) -> None:
+    """tb-gateway announces all devices as meters."""
+    server.add_device(SERVICE, type="dlms-meter")
+    changes, _ = await provision(server, Home())
+    assert Change("device", SERVICE, "update") in changes
+    assert server.store.devices[device_id(server, SERVICE)]["type"] == "meterbridge-service"
 
 
 async def test_a_device_made_again_gets_the_token_its_meter_has(server: StandIn) -> None:
@@ -446,7 +481,7 @@ async def test_where_activity_is_kept_as_telemetry_rule_and_dashboard_look_there
     assert {key["type"] for key in keys if key["name"] == "active"} == {"timeseries"}
 
 
-@pytest.mark.parametrize(("version", "rules"), [("4.2.1", 0), ("4.4.0", 7)])
+@pytest.mark.parametrize(("version", "rules"), [("4.2.1", 0), ("4.4.0", 8)])
 async def test_a_server_that_hides_its_version_is_probed(server: StandIn, version: str, rules: int) -> None:
     server.version, server.hides_version = version, True
     await provision(server, Home())

@@ -150,6 +150,12 @@ async def test_alarms_of_the_bridge_arrive_and_go(tmp_path: Path, free_port: Cal
         async with serving(site):
             await until(lambda: len(site.mqtt.readings().get("m1", [])) >= 3)
             assert site.attributes("m1")["bridge_alarm_severity"] == "none"
+            # What belongs to no meter has a device of its own, told once there is a way.
+            assert site.attributes("Meterbridge service") == {
+                "bridge_alarms": 0, "bridge_alarm_severity": "none", "bridge_alarm": "none",
+            }  # fmt: skip
+            hello = {"device": "Meterbridge service", "type": "meterbridge-service"}
+            assert hello in [json.loads(payload) for topic, payload in site.mqtt.messages if "connect" in topic]
             [port] = site.fleet.ports
             await site.fleet.__aexit__(None, None, None)
             await until(lambda: site.attributes("m1")["bridge_alarm_severity"] == "critical")
@@ -189,7 +195,10 @@ async def test_through_a_real_broker(tmp_path: Path, free_port: Callable[[], int
             assert await asyncio.to_thread(subscribed.wait, 10)
             await site.login()
             assert (await site.command("provision", "--shared")).code == 0
-            assert [device["name"] for device in site.server.snapshot()["devices"]] == ["Meterbridge"]
+            assert [device["name"] for device in site.server.snapshot()["devices"]] == [
+                "Meterbridge",
+                "Meterbridge service",
+            ]
             done = await site.command("provision", "m1", "--route", "broker")
             assert done.code == 0, done
             [meter] = (await site.meters()).values()

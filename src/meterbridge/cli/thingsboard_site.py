@@ -184,6 +184,7 @@ def wanted_of(settings: Settings) -> Wanted:
     return Wanted(
         settings.delivery.device_type,
         own.gateway_name,
+        own.service_name,
         own.dashboard_title,
         limits,
         own.no_data_minutes * 60,

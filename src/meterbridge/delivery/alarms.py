@@ -21,7 +21,7 @@ from meterbridge.delivery.events import (
 from meterbridge.delivery.outbox import OutboxStats
 from meterbridge.delivery.outbox_file import Loss
 from meterbridge.delivery.publisher import PublisherStats
-from meterbridge.model import MeterId
+from meterbridge.model import INSTALLATION, MeterId
 from meterbridge.store import Severity
 
 OUTBOX_BOUND = "outbox_bound"
@@ -81,7 +81,8 @@ class DeliveryAlarms:
             aside: damaged files that are still there.
         """
         self._aside.update(aside)
-        for meter, type_ in opened:
+        for owner, type_ in opened:
+            meter = INSTALLATION if owner is None and type_ in (OUTBOX_BOUND, QUARANTINED) else owner
             if type_ == OUTBOX_BOUND and meter is not None:
                 loss = (losses or {}).get(meter)
                 self._losses[meter] = (0, round(now * 1000), now) if loss is None else (loss.rows, loss.since, now)
@@ -215,10 +216,12 @@ class DeliveryAlarms:
                 self._resolve(meter, type_)
 
     def _raise(self, meter: MeterId | None, type_: str, severity: Severity, message: str) -> None:
+        meter = None if meter == INSTALLATION else meter
         self._raised[meter, type_] = (severity, message)
         self._desk.raise_alarm(meter, type_, severity, message)
 
     def _resolve(self, meter: MeterId | None, type_: str) -> None:
+        meter = None if meter == INSTALLATION else meter
         self._raised.pop((meter, type_), None)
         self._desk.resolve(meter, type_)
 

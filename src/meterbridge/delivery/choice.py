@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from meterbridge.delivery.routes import BrokerRoute, Endpoint, Route, Subscriptions, Tls, check_device_name
@@ -27,6 +27,7 @@ class RouteSettings:
         keepalive_s: seconds between pings.
         subscriptions: what each kind of route is to hear.
         gateway_at: host and port of the server that knows the gateway; None means wherever a meter's readings go.
+        other_types: device profile of devices that are no meters, by name; no meter may be called so.
     """
 
     gateway_token: str | None = field(default=None, repr=False)
@@ -39,6 +40,7 @@ class RouteSettings:
     keepalive_s: int = 60
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
     gateway_at: tuple[str, int] | None = None
+    other_types: Mapping[str, str] = field(default_factory=dict)
 
 
 class RouteBook:
@@ -63,9 +65,14 @@ class RouteBook:
         """The route of a meter, as it is configured now.
 
         Raises:
-            ConfigurationError: its device name fits no topic, or another meter has the same token.
+            ConfigurationError: its device name fits no topic or is taken, or another meter has the same token.
         """
         check_device_name(meter.device_name)
+        if meter.device_name in self._settings.other_types:
+            raise ConfigurationError(
+                f"Meter {meter.name!r} would be device {meter.device_name!r}, which is Meterbridge's own: give it"
+                " another tb_device_name, or change thingsboard.service_name."
+            )
         if meter.tb_token is None:
             self._release(meter.id)
             route = self._shared_route(meter)
@@ -117,7 +124,7 @@ class RouteBook:
                 heard.gateway,
                 token,
             )
-            route = GatewayRoute(gateway, settings.device_type)
+            route = GatewayRoute(gateway, settings.device_type, settings.other_types)
         self._shared_names.add(route.name)
         return self._shared.setdefault(route.name, route)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from meterbridge.delivery.packing import MAX_PAYLOAD, by_device, in_a_row, merged, quoted
 from meterbridge.delivery.routes import Endpoint, Message, Unsendable
@@ -18,15 +18,17 @@ class GatewayRoute:
     Args:
         endpoint: the server, its user name the gateway device's token.
         device_type: device profile that new devices get.
+        other_types: that of devices that are no meters, by name.
     """
 
     greets = True
     meter: MeterId | None = None
 
-    def __init__(self, endpoint: Endpoint, device_type: str) -> None:
+    def __init__(self, endpoint: Endpoint, device_type: str, other_types: Mapping[str, str] | None = None) -> None:
         self.endpoint = endpoint
         self.name = gateway_route_name(endpoint.host, endpoint.port)
         self._type = quoted(device_type)
+        self._other_types = {device: quoted(type_) for device, type_ in (other_types or {}).items()}
         self._names: dict[str, bytes] = {}
 
     def pack(self, rows: Sequence[Row]) -> list[Message | Unsendable]:
@@ -39,7 +41,8 @@ class GatewayRoute:
 
     def hello(self, device: str) -> Message:
         """`v1/gateway/connect`."""
-        return Message("v1/gateway/connect", b'{"device":%b,"type":%b}' % (quoted(device), self._type), ())
+        type_ = self._other_types.get(device, self._type)
+        return Message("v1/gateway/connect", b'{"device":%b,"type":%b}' % (quoted(device), type_), ())
 
     def farewell(self, device: str) -> Message | None:
         """`v1/gateway/disconnect`."""

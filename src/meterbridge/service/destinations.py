@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import structlog
 
 from meterbridge.delivery import Homes, Outbox, Publisher, RouteBook, RouteSettings, rehome
 from meterbridge.errors import ConfigurationError
-from meterbridge.model import Meter, MeterId
+from meterbridge.model import INSTALLATION, Meter, MeterId
 from meterbridge.store import MeterRepository
 
 _log = structlog.get_logger(__name__)
@@ -31,6 +32,8 @@ class Destinations:
         # By route and device name, and back.
         self._owners: dict[tuple[str, str], MeterId] = {}
         self._addresses: dict[MeterId, tuple[str, str]] = {}
+        # How many meters are on each route that they share.
+        self._sharing: Counter[str] = Counter()
         self.publisher: Publisher | None = None
         self.listener: Callable[[MeterId], None] = lambda meter: None
 
@@ -51,6 +54,11 @@ class Destinations:
     def name_of(self, meter: MeterId) -> str:
         """Name of a meter's route."""
         return self._book.name_of(meter)
+
+    @property
+    def common(self) -> str | None:
+        """Route of what belongs to no meter: one that meters share, the gateway's first; None where there is none."""
+        return _common(self._sharing)
 
     def owner(self, route: str, device: str) -> MeterId | None:
         """The meter that is known on a route under a device name, None where there is none."""
@@ -74,12 +82,18 @@ class Destinations:
             self._forget(meter.id)
             self._addresses[meter.id] = route.name, meter.device_name
             self._owners[route.name, meter.device_name] = meter.id
+            if route.meter is None:
+                self._sharing[route.name] += 1
             self.listener(meter.id)
 
     def _forget(self, meter: MeterId) -> None:
         address = self._addresses.pop(meter, None)
-        if address is not None and self._owners.get(address) == meter:
+        if address is None:
+            return
+        if self._owners.get(address) == meter:
             del self._owners[address]
+        if address[0] in self._sharing:
+            self._sharing -= Counter((address[0],))
 
     def leave(self, meter: MeterId, told_device: str | None) -> None:
         """Free the route of a meter that is no longer polled; its rows stay in the outbox.
@@ -125,6 +139,13 @@ class Destinations:
         for meter in loaded.meters:
             with suppress(ConfigurationError):
                 wanted[meter.id] = book.route_for(meter).name
-                if meter.tb_enabled and meter.status == "active":
+                if meter.tb_enabled and meter.status != "inactive":
                     served.add(wanted[meter.id])
+        common = _common(route for route in served if not route.startswith("device:"))
+        if common is not None:
+            wanted[INSTALLATION] = common
         return Homes(wanted, served)
+
+
+def _common(shared: Iterable[str]) -> str | None:
+    return max(shared, default=None)

@@ -63,7 +63,9 @@ class Inspector:
         settings = self._settings
         meters = [meter for meter in (await repository.load_meters()).meters if meter.status != "inactive"]
         account = await AccountRepository(engine, open_vault(settings.database)).load()
-        routes = route_settings(settings.mqtt, settings.delivery, account, settings.rpc)
+        routes = route_settings(
+            settings.mqtt, settings.delivery, account, settings.rpc, settings.thingsboard.service_name
+        )
         targets = probe_targets(meters, routes, running=self._live is not None)
         if self._live is None:
             probes, reachable = await asyncio.gather(probe(targets, _PROBE_TIMEOUT), self._ping(meters))

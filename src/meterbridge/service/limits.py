@@ -18,6 +18,7 @@ from meterbridge.settings import (
     RpcSettings,
 )
 from meterbridge.store import Account, Vault, key_source
+from meterbridge.thingsboard import SERVICE_TYPE
 from meterbridge.thingsboard.rpc import BROKER_TOPICS, DEVICE_TOPICS, GATEWAY_TOPICS
 
 
@@ -27,7 +28,11 @@ def open_vault(database: DatabaseSettings) -> Vault:
 
 
 def route_settings(
-    mqtt: MqttSettings, delivery: DeliverySettings, account: Account | None, rpc: RpcSettings | None = None
+    mqtt: MqttSettings,
+    delivery: DeliverySettings,
+    account: Account | None,
+    rpc: RpcSettings | None = None,
+    service_name: str = "",
 ) -> RouteSettings:
     """Whom the routes connect to, as whom, and what they are to hear there.
 
@@ -36,6 +41,7 @@ def route_settings(
         delivery: settings.
         account: at ThingsBoard, for what the settings leave open; None without one.
         rpc: settings; None hears nothing.
+        service_name: device of the installation itself; empty for none.
 
     Raises:
         ConfigurationError: the route is the gateway's and nobody knows its token.
@@ -63,6 +69,7 @@ def route_settings(
         mqtt.keepalive_s,
         heard if rpc is not None and rpc.enabled else Subscriptions(),
         at,
+        {service_name: SERVICE_TYPE} if service_name else {},
     )
 
 

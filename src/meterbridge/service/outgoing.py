@@ -10,10 +10,10 @@ from meterbridge.delivery import Kind, Outbox, Row, Ticket
 from meterbridge.errors import DeliveryError, StoreError
 from meterbridge.fleet import DeliveryTally
 from meterbridge.meter import Polled
-from meterbridge.model import Meter, MeterId, Reading
+from meterbridge.model import INSTALLATION, Meter, MeterId, Reading
 from meterbridge.service.counters import ServiceCounters
 from meterbridge.service.destinations import Destinations
-from meterbridge.thingsboard import alarm_attributes, attributes, telemetry
+from meterbridge.thingsboard import alarm_attributes, attributes, service_attributes, telemetry
 
 
 class Outgoing:
@@ -22,11 +22,13 @@ class Outgoing:
     Args:
         destinations: on which route a meter's rows leave.
         counters: takes what was published and acknowledged.
+        service_name: device that shows what belongs to no meter; none where empty.
     """
 
-    def __init__(self, destinations: Destinations, counters: ServiceCounters) -> None:
+    def __init__(self, destinations: Destinations, counters: ServiceCounters, service_name: str) -> None:
         self._destinations = destinations
         self._counters = counters
+        self._service_name = service_name
         # What was last told of each meter as attributes.
         self._described: dict[MeterId, tuple[Meter, str | None]] = {}
         # Severity and message of each open alarm by type.
@@ -63,7 +65,13 @@ class Outgoing:
         self.outbox.put(meter.id, route, meter.device_name, now, payload, Kind.ATTRIBUTES)
 
     def alarms(self, meter: MeterId, at: int) -> None:
-        """Put a meter's open alarms into the outbox, as attributes of its device; nothing where it does not deliver."""
+        """Put a meter's open alarms into the outbox, as attributes of its device; nothing where it does not deliver.
+
+        Those of INSTALLATION leave on a route that meters share.
+        """
+        if meter == INSTALLATION:
+            self._installation(at)
+            return
         known = self._destinations.delivering(meter)
         if self.outbox is None or known is None:
             return
@@ -71,6 +79,13 @@ class Outgoing:
         # An alarm of the outbox itself may come while it closes: then there is nobody left to tell.
         with suppress(DeliveryError):
             self.outbox.put(meter, self._destinations.name_of(meter), known.device_name, at, told, Kind.ATTRIBUTES)
+
+    def _installation(self, at: int) -> None:
+        route, told = self._destinations.common, service_attributes(self.open_alarms.get(INSTALLATION, {}))
+        if self.outbox is None or route is None or not self._service_name:
+            return
+        with suppress(DeliveryError):
+            self.outbox.put(INSTALLATION, route, self._service_name, at, told, Kind.ATTRIBUTES)
 
     def history(self, meter: Meter, readings: Sequence[Reading]) -> list[Ticket]:
         """Put what a meter kept into the outbox; return the tickets of the commits it is part of."""

@@ -109,8 +109,8 @@ class Service:
         )
         self.counters = ServiceCounters()
         self._destinations = Destinations()
-        self._outgoing = Outgoing(self._destinations, self.counters)
-        self._mirror = AlarmMirror(self._outgoing)
+        self._outgoing = Outgoing(self._destinations, self.counters, settings.thingsboard.service_name)
+        self._mirror = AlarmMirror(self._outgoing, lambda: self._destinations.common, lambda: round(time.time() * 1000))
         self._energy = EnergyWatch(self.desk, settings.thingsboard.energy_settle_s)
         self.history = HistoryKeeper(
             history_limits(settings.history), self.desk, self._outgoing.history, time.time, time.monotonic
@@ -309,7 +309,12 @@ class Service:
         commands = MeterCommands(bridge, self.history, AuditRepository(engine), settings.rpc.allow_relay, zone)
         limits = CommandLimits(settings.rpc.timeout_s, settings.rpc.waiting)
         hearing = Hearing(lambda: self._publisher, self._destinations, bridge, commands, shared, limits, zone)
-        self._destinations.listener = hearing.added
+
+        def delivers(meter: MeterId) -> None:
+            hearing.added(meter)
+            self._mirror.delivering()
+
+        self._destinations.listener = delivers
         self._shared, self._hearing = shared, hearing
         self._run("shared attributes", shared.run())
         self._run("attribute requests", hearing.run())
@@ -326,7 +331,9 @@ class Service:
         except ConfigurationError as error:
             _log.error("thingsboard_account_unreadable", reason=str(error))
         settings = self._settings
-        self._destinations.use(route_settings(settings.mqtt, settings.delivery, account, settings.rpc))
+        self._destinations.use(
+            route_settings(settings.mqtt, settings.delivery, account, settings.rpc, settings.thingsboard.service_name)
+        )
 
     def _run(self, name: str, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work, name=name)

@@ -89,13 +89,17 @@ def alarm_rules(quantities: Sequence[Shown], limits: AlarmLimits, activity: Sour
     backwards = Condition(Source.CLIENT_ATTRIBUTE, ENERGY_BACKWARDS, "EQUAL", True)
     forwards = Condition(Source.CLIENT_ATTRIBUTE, ENERGY_BACKWARDS, "EQUAL", False)
     rules.append(Rule("Energy backwards", (("CRITICAL", backwards),), forwards, "A counter went backwards."))
+    return [*rules, bridge_alarm()]
+
+
+def bridge_alarm() -> Rule:
+    """Make the rule that repeats our own alarms of a device."""
     told = tuple(
         (theirs, Condition(Source.CLIENT_ATTRIBUTE, SEVERITY_KEY, "EQUAL", ours))
         for theirs, ours in (("CRITICAL", "critical"), ("WARNING", "warning"), ("INDETERMINATE", "info"))
     )
     over = Condition(Source.CLIENT_ATTRIBUTE, SEVERITY_KEY, "EQUAL", "none")
-    rules.append(Rule("Bridge alarm", told, over, f"${{{TEXT_KEY}}}"))
-    return rules
+    return Rule("Bridge alarm", told, over, f"${{{TEXT_KEY}}}")
 
 
 def _limits(what: Shown, low: float, high: float) -> list[Rule]:

@@ -1,4 +1,4 @@
-"""Our own alarms as client attributes of the meter's device, so that ThingsBoard shows them and its rules see them."""
+"""Our own alarms as client attributes of a device, so that ThingsBoard shows them and its rules see them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ ENERGY_BACKWARDS = "energy_backwards"
 """Also the type of our alarm that says so."""
 _WORST_FIRST = ("critical", "warning", "info")
 _LONGEST_TEXT = 1_000
+SERVICE_TYPE = "meterbridge-service"
+"""Device profile of the device that stands for the installation."""
 
 
 def alarm_attributes(open_alarms: Mapping[str, tuple[str, str]]) -> bytes:
@@ -24,14 +26,25 @@ def alarm_attributes(open_alarms: Mapping[str, tuple[str, str]]) -> bytes:
         UTF-8 JSON: `bridge_alarms` how many, `bridge_alarm_severity` of the worst or `none`, `bridge_alarm` what they
         say, worst first, or `none`; `energy_backwards` whether that one is among them.
     """
+    return _encoded({**_told(open_alarms), ENERGY_BACKWARDS: ENERGY_BACKWARDS in open_alarms})
+
+
+def service_attributes(open_alarms: Mapping[str, tuple[str, str]]) -> bytes:
+    """Encode which alarms are open that belong to no meter, as `alarm_attributes` does, without `energy_backwards`."""
+    return _encoded(_told(open_alarms))
+
+
+def _told(open_alarms: Mapping[str, tuple[str, str]]) -> dict[str, int | str]:
     ranked = sorted(open_alarms.items(), key=lambda item: (_rank(item[1][0]), item[0]))
     text = " · ".join(f"{type_}: {message}" for type_, (_, message) in ranked)
-    values = {
+    return {
         COUNT_KEY: len(ranked),
         SEVERITY_KEY: ranked[0][1][0] if ranked else "none",
         TEXT_KEY: text[:_LONGEST_TEXT] or "none",
-        ENERGY_BACKWARDS: ENERGY_BACKWARDS in open_alarms,
     }
+
+
+def _encoded(values: Mapping[str, int | str]) -> bytes:
     return json.dumps(values, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 

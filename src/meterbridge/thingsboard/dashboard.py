@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from meterbridge.thingsboard.alarm_rules import Source
-from meterbridge.thingsboard.bridge_alarms import SEVERITY_KEY, TEXT_KEY
+from meterbridge.thingsboard.bridge_alarms import SERVICE_TYPE, SEVERITY_KEY, TEXT_KEY
 from meterbridge.thingsboard.quantities import Shown, of_unit
 
 _NAMESPACE = uuid.UUID("6d657465-7262-4692-8467-650000000000")
@@ -29,6 +29,7 @@ _ATTRIBUTES = (
     (SEVERITY_KEY, "Worst alarm of the bridge"),
     (TEXT_KEY, "Alarms of the bridge"),
 )
+_EVERYTHING = "Meters and Meterbridge"
 _KWH = "return value / 1000;"
 # The counter's growth since the bar before; the first bar has none before it.
 _GROWTH = "return prevOrigValue ? (value - prevOrigValue) / 1000 : 0;"
@@ -130,7 +131,7 @@ def _all_meters(page: _Page, quantities: Sequence[Shown], active: dict[str, Any]
     columns = [state, *(_latest(what) for what in quantities), _key(TEXT_KEY, "attribute", "Bridge")]
     page.add("meters", "system.cards.entities_table", "latest", (14, 9), _entities(columns))
     page.below()
-    page.add("alarms", "system.alarm_widgets.alarms_table", "alarm", (24, 6), _alarms("Meters"))
+    page.add("alarms", "system.alarm_widgets.alarms_table", "alarm", (24, 6), _alarms(_EVERYTHING))
 
 
 def _one_meter(page: _Page, quantities: Sequence[Shown], period_s: float, active: dict[str, Any]) -> None:
@@ -247,7 +248,7 @@ def _count(label: str, filter_: str | None, icon: str) -> dict[str, Any]:
 
 def _alarm_count() -> dict[str, Any]:
     source = {
-        **_source("Meters", [_key("count", "count", "count")]),
+        **_source(_EVERYTHING, [_key("count", "count", "count")]),
         "type": "alarmCount",
         "alarmFilterConfig": {"statusList": ["ACTIVE"], "severityList": [], "typeList": []},
     }
@@ -409,10 +410,11 @@ def _aliases(device_type: str) -> dict[str, Any]:
         "stateEntityParamName": None,
         "defaultStateEntity": None,
     }
-    all_ = {"type": "deviceType", "resolveMultiple": True, "deviceTypes": [device_type], "deviceNameFilter": ""}
+    meters = {"type": "deviceType", "resolveMultiple": True, "deviceTypes": [device_type], "deviceNameFilter": ""}
+    everything = {**meters, "deviceTypes": [device_type, SERVICE_TYPE]}
+    filters = (("Meters", meters), (_EVERYTHING, everything), ("Selected meter", chosen))
     return {
-        _id("alias", name): {"id": _id("alias", name), "alias": name, "filter": filter_}
-        for name, filter_ in (("Meters", all_), ("Selected meter", chosen))
+        _id("alias", name): {"id": _id("alias", name), "alias": name, "filter": filter_} for name, filter_ in filters
     }
 
 

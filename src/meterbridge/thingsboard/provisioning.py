@@ -6,7 +6,7 @@ database: that is the command's part.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,15 @@ from meterbridge.errors import ThingsBoardRefused
 from meterbridge.meter import MeterModel
 from meterbridge.thingsboard.alarm_rules import (
     AlarmLimits,
+    Rule,
     alarm_rules,
+    bridge_alarm,
     is_ours,
     possible_names,
     profile_alarms,
     rule_entities,
 )
+from meterbridge.thingsboard.bridge_alarms import SERVICE_TYPE
 from meterbridge.thingsboard.dashboard import dashboard, is_made_by_us, is_untouched
 from meterbridge.thingsboard.entities import Entities, covers, exists, id_of
 from meterbridge.thingsboard.quantities import Shown, polled
@@ -38,6 +41,7 @@ class Wanted:
     Args:
         device_type: name of the meters' device profile.
         gateway_name: name of the gateway device.
+        service_name: name of the device that shows the alarms of the installation; empty for none.
         dashboard_title: title of the dashboard.
         limits: where alarms begin.
         no_data_s: silence that is an alarm, seconds; 0 for none.
@@ -46,6 +50,7 @@ class Wanted:
 
     device_type: str
     gateway_name: str
+    service_name: str
     dashboard_title: str
     limits: AlarmLimits
     no_data_s: int
@@ -101,16 +106,18 @@ class Provisioner:
         self._wanted = wanted
 
     async def foundation(self, models: Iterable[MeterModel], every_model: Iterable[MeterModel]) -> Foundation:
-        """See to device profile, alarm rules, gateway device and dashboard.
+        """See to device profiles, alarm rules, gateway device, the installation's device and dashboard.
 
         Args:
             models: of the meters there are.
             every_model: all that the catalogue has: rules of what is no longer measured are removed.
         """
         quantities = polled(models)
-        profile = await self._profile(quantities)
-        await self._rules(profile, quantities, polled(every_model))
+        rules = self._alarm_rules(quantities)
+        profile = await self._profile(self._wanted.device_type, "Electricity meters, read by Meterbridge", rules)
+        await self._rules(profile, rules, possible_names(polled(every_model)))
         gateway = await self._gateway()
+        await self._service(gateway)
         token = await self._entities.token_of(gateway) if exists(gateway) else None
         await self.dashboard(quantities)
         return Foundation(id_of(profile), id_of(gateway), token)
@@ -126,27 +133,16 @@ class Provisioner:
         Raises:
             ThingsBoardRefused: the name belongs to something that is no meter.
         """
-        entities, wanted = self._entities, self._wanted
-        if name == wanted.gateway_name:
-            raise ThingsBoardRefused(f"name conflict: {name!r} is the gateway device's name")
-        device = await entities.device(name)
-        changed = device is None
-        if device is None:
-            device = await self._new_device(name, token, foundation)
-        elif (device.get("additionalInfo") or {}).get("gateway") is True:
-            raise ThingsBoardRefused(f"name conflict: device {name!r} is a gateway; give the meter another device name")
-        elif ((device.get("deviceProfileId") or {}).get("id")) != foundation.profile:
-            profile = {"entityType": "DEVICE_PROFILE", "id": foundation.profile}
-            body = {**device, "type": wanted.device_type, "deviceProfileId": profile}
-            await entities.update("device", name, "/api/device", body)
-            changed = True
-        else:
-            entities.note("device", name, "keep")
+        wanted = self._wanted
+        for taken, whose in ((wanted.gateway_name, "the gateway device's"), (wanted.service_name, "Meterbridge's own")):
+            if name == taken:
+                raise ThingsBoardRefused(f"name conflict: {name!r} is {whose} name")
+        device, changed = await self._device(name, wanted.device_type, foundation.profile, token)
         if not exists(device):
             return MeterDevice(None, None, True)
         changed |= await self._relate(foundation.gateway, id_of(device), name)
         changed |= await self._timeout(id_of(device), name)
-        return MeterDevice(id_of(device), await entities.token_of(device), changed)
+        return MeterDevice(id_of(device), await self._entities.token_of(device), changed)
 
     async def newest(self, device: str, keys: Sequence[str]) -> int | None:
         """Return the time of the newest reading that ThingsBoard has of a device, Unix milliseconds, or None."""
@@ -161,10 +157,13 @@ class Provisioner:
 
     # ---- what all meters share
 
-    async def _profile(self, quantities: Sequence[Shown]) -> dict[str, Any]:
-        name = self._wanted.device_type
-        alarms = [] if self._server.rules_apart else profile_alarms(self._alarm_rules(quantities))
-        found = await self._find_profile()
+    async def _profile(self, name: str, description: str, rules: Sequence[Rule]) -> dict[str, Any]:
+        alarms = [] if self._server.rules_apart else profile_alarms(rules)
+
+        async def find() -> dict[str, Any] | None:
+            return await self._find_profile(name)
+
+        found = await find()
         if found is None:
             fresh = {
                 "configuration": {"type": "DEFAULT"},
@@ -174,13 +173,13 @@ class Provisioner:
             }
             body = {
                 "name": name,
-                "description": "Electricity meters, read by Meterbridge",
+                "description": description,
                 "type": "DEFAULT",
                 "transportType": "DEFAULT",
                 "provisionType": "DISABLED",
                 "profileData": fresh,
             }
-            return await self._entities.create("device profile", name, self._find_profile, "/api/deviceProfile", body)
+            return await self._entities.create("device profile", name, find, "/api/deviceProfile", body)
         data = dict(found.get("profileData") or {})
         there: list[dict[str, Any]] = data.get("alarms") or []
         ours = [alarm for alarm in there if is_ours(alarm)]
@@ -192,21 +191,21 @@ class Provisioner:
         await self._entities.update("device profile", name, "/api/deviceProfile", body)
         return body
 
-    def _alarm_rules(self, quantities: Sequence[Shown]) -> list[Any]:
+    def _alarm_rules(self, quantities: Sequence[Shown]) -> list[Rule]:
         wanted = self._wanted
         return alarm_rules(quantities, wanted.limits, self._server.activity, wanted.no_data_s > 0)
 
-    async def _find_profile(self) -> dict[str, Any] | None:
-        name = self._wanted.device_type
+    async def _find_profile(self, name: str) -> dict[str, Any] | None:
         found = await self._entities.all("/api/deviceProfiles", textSearch=name)
         return next((profile for profile in found if profile.get("name") == name), None)
 
-    async def _rules(self, profile: dict[str, Any], quantities: Sequence[Shown], every: Sequence[Shown]) -> None:
+    async def _rules(self, profile: dict[str, Any], rules: Sequence[Rule], possible: Set[str]) -> None:
+        """See to rules beside the profile; those of `possible` names that are not among them go."""
         if not self._server.rules_apart:
             return
         entities = self._entities
         there = await self._rule_entities(id_of(profile)) if exists(profile) else {}
-        wanted = rule_entities(self._alarm_rules(quantities), id_of(profile))
+        wanted = rule_entities(rules, id_of(profile))
         for body in wanted:
             name = body["name"]
             found = there.get(name)
@@ -220,7 +219,7 @@ class Provisioner:
                 entities.note("alarm rule", name, "keep")
             else:
                 await entities.update("alarm rule", name, "/api/alarm/rule", {**found, **body})
-        for name in sorted((possible_names(every) & set(there)) - {body["name"] for body in wanted}):
+        for name in sorted((possible & set(there)) - {body["name"] for body in wanted}):
             await entities.delete(
                 "alarm rule", name, f"/api/alarm/rule/{id_of(there[name])}", why="not wanted any more"
             )
@@ -252,6 +251,22 @@ class Provisioner:
         await entities.update("gateway", name, "/api/device", {**found, "additionalInfo": {**info, "gateway": True}})
         return found
 
+    async def _service(self, gateway: dict[str, Any]) -> None:
+        """See to the device that shows the alarms of the installation, with a profile of its own: it is no meter."""
+        name = self._wanted.service_name
+        if not name:
+            return
+        if name == self._wanted.gateway_name:
+            raise ThingsBoardRefused(
+                f"name conflict: {name!r} is the gateway device's name; set thingsboard.service_name"
+            )
+        rules = [bridge_alarm()]
+        profile = await self._profile(SERVICE_TYPE, "Alarms of Meterbridge that belong to no meter", rules)
+        await self._rules(profile, rules, {rule.name for rule in rules})
+        device, _ = await self._device(name, SERVICE_TYPE, id_of(profile), None)
+        if exists(device):
+            await self._relate(id_of(gateway), id_of(device), name)
+
     async def dashboard(self, quantities: Sequence[Shown], force: bool = False) -> None:
         """See to the dashboard; one that people changed is left as it is.
 
@@ -281,17 +296,32 @@ class Provisioner:
                     return found
         return None
 
-    # ---- one meter
+    # ---- one device
 
-    async def _new_device(self, name: str, token: str | None, foundation: Foundation) -> dict[str, Any]:
+    async def _device(self, name: str, type_: str, profile: str, token: str | None) -> tuple[dict[str, Any], bool]:
+        """See to a device of a profile; return it, and whether it was made or changed."""
+        entities = self._entities
+        device = await entities.device(name)
+        if device is None:
+            return await self._new_device(name, type_, profile, token), True
+        if (device.get("additionalInfo") or {}).get("gateway") is True:
+            raise ThingsBoardRefused(f"name conflict: device {name!r} is a gateway; choose another device name")
+        if ((device.get("deviceProfileId") or {}).get("id")) == profile:
+            entities.note("device", name, "keep")
+            return device, False
+        body = {**device, "type": type_, "deviceProfileId": {"entityType": "DEVICE_PROFILE", "id": profile}}
+        await entities.update("device", name, "/api/device", body)
+        return device, True
+
+    async def _new_device(self, name: str, type_: str, profile: str, token: str | None) -> dict[str, Any]:
         entities = self._entities
         body = {
             "name": name,
-            "type": self._wanted.device_type,
-            "deviceProfileId": {"entityType": "DEVICE_PROFILE", "id": foundation.profile},
+            "type": type_,
+            "deviceProfileId": {"entityType": "DEVICE_PROFILE", "id": profile},
             "additionalInfo": {"description": "Read by Meterbridge", _MADE: True},
         }
-        if foundation.profile and not exists({"id": {"id": foundation.profile}}):
+        if profile and not exists({"id": {"id": profile}}):
             del body["deviceProfileId"]
 
         async def find() -> dict[str, Any] | None:
@@ -351,28 +381,35 @@ class Provisioner:
             entities.note("device", name, "leave", "it was there before Meterbridge")
 
     async def remove_foundation(self, every_model: Iterable[MeterModel]) -> None:
-        """Delete dashboard, alarm rules, gateway and, where no device uses it any more, the device profile."""
+        """Delete dashboard, alarm rules, our own devices and, where no device uses them any more, device profiles."""
         entities, wanted = self._entities, self._wanted
         board = await self._find_dashboard()
         if board is not None:
             await entities.delete("dashboard", wanted.dashboard_title, f"/api/dashboard/{id_of(board)}")
+        if wanted.service_name:
+            await self.remove_device(wanted.service_name)
         gateway = await entities.device(wanted.gateway_name)
         if gateway is not None and (gateway.get("additionalInfo") or {}).get(_MADE) is True:
             await entities.delete("gateway", wanted.gateway_name, f"/api/device/{id_of(gateway)}")
         elif gateway is not None:
             entities.note("gateway", wanted.gateway_name, "leave", "it was there before Meterbridge")
-        profile = await self._find_profile()
+        await self._remove_profile(SERVICE_TYPE, {bridge_alarm().name})
+        await self._remove_profile(wanted.device_type, possible_names(polled(every_model)))
+
+    async def _remove_profile(self, type_: str, rules: Set[str]) -> None:
+        entities = self._entities
+        profile = await self._find_profile(type_)
         if profile is None:
             return
         if self._server.rules_apart:
             there = await self._rule_entities(id_of(profile))
-            for name in sorted(possible_names(polled(every_model)) & set(there)):
+            for name in sorted(rules & set(there)):
                 await entities.delete("alarm rule", name, f"/api/alarm/rule/{id_of(there[name])}")
-        used = await self._rest.get("/api/tenant/devices", pageSize=1, page=0, type=wanted.device_type)
+        used = await self._rest.get("/api/tenant/devices", pageSize=1, page=0, type=type_)
         if isinstance(used, dict) and used.get("data"):
-            entities.note("device profile", wanted.device_type, "leave", "devices still use it")
+            entities.note("device profile", type_, "leave", "devices still use it")
         else:
-            await entities.delete("device profile", wanted.device_type, f"/api/deviceProfile/{id_of(profile)}")
+            await entities.delete("device profile", type_, f"/api/deviceProfile/{id_of(profile)}")
 
 
 def _newest(found: Any) -> int | None:
