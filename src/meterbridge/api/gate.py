@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -18,6 +19,9 @@ OPEN = frozenset({"/healthz", "/readyz"})
 """What a supervisor asks without a token; says nothing but yes or no."""
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _MOST_CLIENTS = 10_000
+# Fewer than connections: one that waits can always be found.
+_MOST_AT_ONCE = 500
+_BODY_S = 10.0
 
 
 class Gate:
@@ -40,6 +44,7 @@ class Gate:
         self._per_s = per_s
         self._monotonic = monotonic
         self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._at_work = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -50,20 +55,37 @@ class Gate:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        left = self._max_body
+        self._at_work += 1
+        try:
+            await self._inner(scope, self._bounded(receive), send)
+        finally:
+            self._at_work -= 1
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """A body no longer than is allowed, and not for ever on its way."""
+        left, until = self._max_body, asyncio.get_running_loop().time() + _BODY_S
+        more = True
 
         async def bounded() -> Message:
-            nonlocal left
-            message = await receive()
+            nonlocal left, more
+            try:
+                async with asyncio.timeout_at(until if more else None):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"the body of the request did not come within {_BODY_S:g} s") from None
             left -= len(message.get("body", b""))
+            more = message.get("more_body", False)
             if left < 0:
                 raise HTTPException(413, self._too_big())
             return message
 
-        await self._inner(scope, bounded, send)
+        return bounded
 
     async def _refusal(self, scope: Scope) -> ASGIApp | None:
         client = scope["client"][0] if scope.get("client") else ""
+        if scope["path"] in OPEN:
+            # Of its own account: whoever asks too much here must not shut out the supervisor beside it.
+            client += scope["path"]
         if not self._take(client):
             return problem(429, "too many requests; try again in a second", {"Retry-After": "1"})
         headers = Headers(scope=scope)
@@ -72,6 +94,8 @@ class Gate:
             return problem(413, self._too_big())
         if scope["path"] in OPEN:
             return None
+        if self._at_work >= _MOST_AT_ONCE:
+            return problem(503, f"{_MOST_AT_ONCE} requests are answered already", {"Retry-After": "1"})
         try:
             token = await self._access.bearer(headers.get("authorization", ""))
         except StoreError as error:

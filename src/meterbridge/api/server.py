@@ -14,12 +14,16 @@ import uvicorn
 
 from meterbridge.api.access import LOCAL_TOKEN, Access
 from meterbridge.api.application import make_application
+from meterbridge.api.connections import bounded_protocol
 from meterbridge.api.events import EventHub
 from meterbridge.api.state_watch import StateWatch
 from meterbridge.errors import ConfigurationError
 from meterbridge.service import Inspector, Service, live_of
 from meterbridge.settings import ApiSettings, Settings
 from meterbridge.store import TokenRepository
+
+_MOST_CONNECTIONS = 1_000
+_KEEP_ALIVE_S = 30
 
 
 def check_exposure(settings: ApiSettings, tokens: int) -> None:
@@ -96,9 +100,9 @@ class ApiServer:
             lifespan="off",
             server_header=False,
             proxy_headers=api.behind_proxy,
-            timeout_keep_alive=30,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=1,
-            limit_concurrency=500,
+            http=bounded_protocol(_MOST_CONNECTIONS, _KEEP_ALIVE_S),
             h11_max_incomplete_event_size=16_384,
             ssl_certfile=api.tls_cert,
             ssl_keyfile=api.tls_key,
