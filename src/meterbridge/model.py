@@ -64,6 +64,15 @@ class Reading:
     values: Mapping[str, Quantity]
     errors: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def why_empty(self) -> str:
+        """One sentence where no object gave more than null-data; empty where one did."""
+        for quantity in self.values.values():
+            if quantity.value is not None:
+                return ""
+        reason = next((f"{name}: {error}" for name, error in self.errors.items()), "null-data only")
+        return f"the meter answers, but no object gives a value ({reason})"
+
 
 @dataclass(frozen=True, slots=True)
 class Meter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import threading
 import time
@@ -98,3 +99,13 @@ def test_a_database_that_is_none_is_one_clear_line(tmp_path: Path, url: str) -> 
     assert "Traceback" not in ended.out + ended.err
     [line] = ended.err.splitlines()
     assert line.startswith("meterbridge: database ")
+
+
+def test_a_second_service_stops_at_the_port_before_it_touches_anything(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
+        port = taken.getsockname()[1]
+        done = run("run", folder=tmp_path, timeout=60, METERBRIDGE_API__PORT=str(port))
+    assert f"the API cannot listen on 127.0.0.1 port {port}: " in done.refused_in_one_line(2)
+    assert not (tmp_path / "data").exists()

@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,6 +23,7 @@ from meterbridge.settings import (
     PollingSettings,
     Settings,
 )
+from meterbridge.simulator import FleetOptions, SimulatedFleet
 from meterbridge.store import Account, AccountRepository, Raise, Role, Severity, TokenRepository
 
 SECRET = "pa55-w0rd-x"
@@ -296,6 +298,18 @@ async def test_changes_of_state_and_alarms_told_again_are_events(running: Runnin
                 break
     assert (seen["state"]["meter"], seen["state"]["run_state"]) == (number, "paused")
     assert (seen["alarm_repeated"]["type"], seen["alarm_repeated"]["message"]) == ("novel", "second")
+
+
+async def test_a_meter_that_answers_without_a_value_is_in_error(running: Running) -> None:
+    async with SimulatedFleet(FleetOptions(1, port=0)) as fleet, asyncio.timeout(20):
+        # A public client may read little.
+        number = await added(running, port=fleet.ports[0], client_id=16)
+        status: dict[str, Any] = {"last_error": None}
+        while not status["last_error"]:
+            await asyncio.sleep(0.05)
+            status = (await running.viewer.get(f"/api/meters/{number}/status")).json()
+    assert str(status["last_error"]).startswith("the meter answers, but no object gives a value (")
+    assert status["last_seen"] is None
 
 
 async def test_supervisors_and_prometheus(running: Running) -> None:

@@ -24,6 +24,7 @@ from meterbridge.store import TokenRepository
 
 _MOST_CONNECTIONS = 1_000
 _KEEP_ALIVE_S = 30
+_BACKLOG = 1_024
 
 
 def check_exposure(settings: ApiSettings, tokens: int) -> None:
@@ -50,10 +51,10 @@ def check_exposure(settings: ApiSettings, tokens: int) -> None:
 
 
 class ApiServer:
-    """The server; `start` returns when it listens, `stop` when it does no more.
+    """The server; `start` returns when it answers, `stop` when it does no more.
 
     Args:
-        service: started.
+        service: started before `start`.
         settings: all of them.
     """
 
@@ -61,28 +62,33 @@ class ApiServer:
         self._service = service
         self._settings = settings
         self._hub = EventHub()
+        self._listener: socket.socket | None = None
         self._server: _Server | None = None
         self._task: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
 
+    def bind(self) -> socket.socket:
+        """Take the port, before anything is touched that another service may be using; who connects waits for `start`.
+
+        Raises:
+            ConfigurationError: it is taken.
+        """
+        if self._listener is None:
+            self._listener = _listen(self._settings.api.host, self._settings.api.port)
+        return self._listener
+
     async def start(self) -> None:
-        """Listen.
+        """Answer.
 
         Raises:
             ConfigurationError: the port is taken, TLS cannot be set up, or it would be open to everybody.
         """
-        api = self._settings.api
+        listener = self.bind()
         tokens = TokenRepository(self._service.database)
-        check_exposure(api, len(await tokens.tokens()))
+        check_exposure(self._settings.api, len(await tokens.tokens()))
         access = Access(tokens, time.monotonic)
-        # Bound first: another service's token file must not be replaced.
-        listener = _listen(api.host, api.port)
-        try:
-            access.admit_this_machine(self._settings.database.key_file.with_name(LOCAL_TOKEN))
-            server = self._make(access)
-        except ConfigurationError:
-            listener.close()
-            raise
+        access.admit_this_machine(self._settings.database.key_file.with_name(LOCAL_TOKEN))
+        server = self._make(access)
         self._service.listen(self._hub.publish)
         self._server = server
         self._task = asyncio.create_task(server.serve([listener]), name="api")
@@ -122,6 +128,8 @@ class ApiServer:
             self._server.should_exit = True
             await asyncio.wait([self._task], timeout=2.0)
             self._task.cancel()
+        if self._listener is not None:
+            self._listener.close()
 
 
 class _Server(uvicorn.Server):
@@ -141,6 +149,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        # Bound alone it would not keep others off.
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise ConfigurationError(f"the API cannot listen on {host} port {port}: {error.strerror}") from None

@@ -28,16 +28,37 @@ def configure_logging(settings: LogSettings, *, to_stdout: bool = True) -> None:
         raise ConfigurationError(f"log file {settings.file} cannot be written: {error.strerror}") from None
     if to_stdout:
         handlers.append(logging.StreamHandler(sys.stdout))
-    logging.basicConfig(level=settings.level.upper(), format="%(message)s", handlers=handlers, force=True)
+    stamped: list[structlog.typing.Processor] = [
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.add_log_level,
+        structlog.processors.format_exc_info,
+    ]
+    # What libraries log is made a line of JSON too, with the library's name.
+    formatter = structlog.stdlib.ProcessorFormatter(
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ],
+        foreign_pre_chain=[*stamped, structlog.stdlib.add_logger_name],
+    )
+    for handler in handlers:
+        handler.setFormatter(formatter)
+    logging.basicConfig(level=settings.level.upper(), handlers=handlers, force=True)
+    logging.getLogger("alembic.runtime.migration").addFilter(_is_migration)
+    # Its comings and goings are the service's.
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.root.level))
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.stdlib.add_log_level,
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(ensure_ascii=False),
+            *stamped,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+
+
+def _is_migration(record: logging.LogRecord) -> bool:
+    """Whether Alembic tells of a step, and not of how it goes about it at every start."""
+    return record.levelno > logging.INFO or str(record.msg).startswith("Running")

@@ -46,6 +46,7 @@ async def _run(settings: Settings, config: Path | None, supervisor: Supervisor) 
 
     service = Service(settings)
     api = ApiServer(service, settings)
+    api.bind()
     stop = asyncio.Event()
     reload = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -31,6 +31,7 @@ _T = TypeVar("_T")
 
 
 SKIPPED_TICK = "skipped_tick"
+NO_VALUE = "no_value"
 
 
 class Sink(Protocol):
@@ -98,8 +99,8 @@ class WorkerCounters:
     Args:
         due: ticks, those skipped included.
         polls: attempts made.
-        successes: those that gave a reading.
-        failures: those that did not.
+        successes: those that gave a value.
+        failures: those that did not, answered or not.
         waits: ticks at which the meter was being left alone.
         skipped: ticks that passed while a poll was under way.
         reconnections: associations opened after the first.
@@ -313,12 +314,17 @@ class MeterWorker:
         counters = self.counters
         if isinstance(outcome, Polled):
             counters.polls += 1
-            if outcome.connected and counters.successes:
+            if outcome.connected and (counters.successes or counters.events[NO_VALUE]):
                 counters.reconnections += 1
-            counters.successes += 1
             counters.last_latency = outcome.latency
-            counters.latency_total += outcome.latency
-            counters.last_reading = self._monotonic()
+            if why := outcome.reading.why_empty:
+                counters.failures += 1
+                counters.last_error = why
+                counters.note(NO_VALUE, why)
+            else:
+                counters.successes += 1
+                counters.latency_total += outcome.latency
+                counters.last_reading = self._monotonic()
             self._sink.polled(self.meter, outcome, self.poller.firmware_version)
         elif isinstance(outcome, Failed):
             counters.polls += 1

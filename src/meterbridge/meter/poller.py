@@ -47,7 +47,7 @@ class Polled:
     """The meter was read.
 
     Args:
-        reading: what it gave; at least one value, or the errors of all.
+        reading: what it gave: values, errors, or both.
         latency: from the request to the whole answer, seconds.
         connected: whether this poll opened the association first.
     """
@@ -317,9 +317,9 @@ class DLMSProductionPoller:
         except MeterError as error:
             return await self._failed(error)
         ended = self._monotonic()
-        self._answered(readout, ended, ended - started)
         errors = {name: str(error) for name, error in readout.errors.items()}
         reading = Reading(self.meter, round(self._wall() * 1000), readout.values, errors)
+        self._answered(reading, ended, ended - started)
         if self._gate.contended:
             # Others wait for a connection and this one has had its turn.
             await self.close()
@@ -447,7 +447,7 @@ class DLMSProductionPoller:
         wanted = self._wanted or self.client.model.poll
         return await self.client.read_measurements(self._objects.wanted(wanted, self._monotonic()))
 
-    def _answered(self, readout: Readout, now: float, latency: float) -> None:
+    def _answered(self, reading: Reading, now: float, latency: float) -> None:
         self.failures = 0
         self._backoff.succeeded()
         self._timeout.answered(latency)
@@ -458,25 +458,25 @@ class DLMSProductionPoller:
             self._recovered(Trouble.CIRCUIT_BREAKER)
         if Trouble.CONNECTION_LOSS in self.open_troubles:
             self._recovered(Trouble.CONNECTION_LOSS)
-        if readout.values and self._silence.reading(now):
+        if not reading.why_empty and self._silence.reading(now):
             self._recovered(Trouble.SILENCE)
-        if readout.errors or self._objects.failing:
-            self._account_objects(readout, now)
+        if reading.errors or self._objects.failing:
+            self._account_objects(reading, now)
         if self.inherited:
-            self._clear(readout)
+            self._clear(reading)
 
-    def _clear(self, readout: Readout) -> None:
+    def _clear(self, reading: Reading) -> None:
         """Tell which of the inherited troubles this answer disproves."""
-        stands = {Trouble.SILENCE: not readout.values, Trouble.OBJECT_FAILING: bool(readout.errors)}
+        stands = {Trouble.SILENCE: bool(reading.why_empty), Trouble.OBJECT_FAILING: bool(reading.errors)}
         for trouble in sorted(self.inherited):
             if not stands.get(trouble, False):
                 self._recovered(trouble)
 
-    def _account_objects(self, readout: Readout, now: float) -> None:
-        for name, error in readout.errors.items():
+    def _account_objects(self, reading: Reading, now: float) -> None:
+        for name, error in reading.errors.items():
             if self._objects.failed(name, now):
                 self._tripped(Trouble.OBJECT_FAILING, f"{name} cannot be read: {error}; asked for less often")
-        for name in readout.values:
+        for name in reading.values:
             self._objects.succeeded(name)
         if Trouble.OBJECT_FAILING in self.open_troubles and not self._objects.failing:
             self._recovered(Trouble.OBJECT_FAILING)

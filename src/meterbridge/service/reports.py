@@ -94,24 +94,41 @@ class FleetReports:
         self._counters = counters
         self._energy = energy
         self.latest: dict[MeterId, Reading] = {}
+        # Meters that answer and give nothing.
+        self._empty: set[MeterId] = set()
 
     def polled(self, meter: Meter, outcome: Polled, firmware_version: str | None) -> None:
-        """A meter was read."""
+        """A meter answered."""
         self._counters.polls += 1
-        self._counters.readings += 1
-        self._recorder.seen(meter.id)
         reading = outcome.reading
-        self.latest[meter.id] = reading
-        self._energy.read(reading)
-        if self._announcements:
-            values = {name: quantity.value for name, quantity in reading.values.items()}
-            self._announcements.tell("reading", {"meter": meter.id, "ts": reading.ts, "values": values})
+        if why := reading.why_empty:
+            self._gave_nothing(meter, why)
+        else:
+            self._gave(meter.id, reading)
         for name, reason in reading.errors.items():
             _log.debug("measurement_failed", meter=meter.id, name=meter.name, measurement=name, reason=reason)
         if outcome.connected:
             _log.info("meter_connected", meter=meter.id, name=meter.name, firmware_version=firmware_version)
         if self._outgoing.reading(meter, outcome, firmware_version):
             self._history.read(meter.id, reading.ts)
+
+    def _gave(self, meter: MeterId, reading: Reading) -> None:
+        self._counters.readings += 1
+        self._empty.discard(meter)
+        self._recorder.seen(meter)
+        self.latest[meter] = reading
+        self._energy.read(reading)
+        if self._announcements:
+            values = {name: quantity.value for name, quantity in reading.values.items()}
+            self._announcements.tell("reading", {"meter": meter, "ts": reading.ts, "values": values})
+
+    def _gave_nothing(self, meter: Meter, why: str) -> None:
+        self._recorder.failed(meter.id, why)
+        self._announcements.tell("failure", {"meter": meter.id, "reason": why})
+        if meter.id not in self._empty:
+            # Once, and not with each poll: it answers in time, so nothing slows the polls down.
+            self._empty.add(meter.id)
+            _log.warning("meter_failed", meter=meter.id, name=meter.name, kind="NoValue", reason=why)
 
     def failed(self, meter: Meter, outcome: Failed) -> None:
         """A meter could not be read."""
@@ -131,5 +148,6 @@ class FleetReports:
     def leave(self, meter: MeterId) -> None:
         """A meter is no longer polled; its rows stay in the outbox."""
         self.latest.pop(meter, None)
+        self._empty.discard(meter)
         self._energy.forget(meter)
         self._outgoing.leave(meter)

@@ -426,8 +426,9 @@ class Service:
         what = type(event).__name__
         told = {name: getattr(event, name) for name in event.__dataclass_fields__}
         told = {name: round(value, 1) if isinstance(value, float) else value for name, value in told.items()}
-        good = isinstance(event, (Connected, StorageRecovered)) or event == Stranded(0, ())
-        (_log.info if good else _log.warning)("delivery", what=what, **told)
+        if event != Stranded(0, ()):
+            good = isinstance(event, (Connected, StorageRecovered))
+            (_log.info if good else _log.warning)("delivery", what=what, **told)
         self._delivery_alarms.happened(event, time.time())
         if self._hearing is not None and self._settings.rpc.enabled:
             self._hearing.happened(event)

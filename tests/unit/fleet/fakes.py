@@ -42,6 +42,7 @@ class FakePoller:
         self.in_use = in_use if in_use is not None else set()
         self.bug: Exception | None = None
         self.dead = False
+        self.values: dict[str, Quantity] = {"a": Quantity(1.0, "W", "x")}
         self.hangs = False
         self.polls = 0
         self.forced = 0
@@ -60,7 +61,7 @@ class FakePoller:
                 raise self.bug
             if self.dead:
                 return Failed(ConnectFailed("nobody there"), 0.0)
-            reading = Reading(self.meter, 1, {"a": Quantity(1.0, "W", "x")})
+            reading = Reading(self.meter, 1, self.values, {} if self.values else {"a": "object undefined"})
             return Polled(reading, 0.01, self.polls == 1)
         finally:
             self.in_use.discard(self.meter)

@@ -7,7 +7,7 @@ import pytest
 
 from meterbridge.fleet import MeterWorker, Schedule
 from meterbridge.meter import DLMSProductionPoller, Failed, Polled, PollOutcome, Stray, Tripped, Trouble
-from meterbridge.model import MeterId
+from meterbridge.model import MeterId, Quantity
 from tests.unit.fleet.fakes import FakePoller, FakeSink, meter
 
 
@@ -124,3 +124,24 @@ async def test_what_happens_is_counted_with_its_newest_reason() -> None:
     assert dict(worker.counters.events) == {"link_error": 2, "stray_frame": 1, "hdlc_error": 1}
     assert worker.counters.details["link_error"] == "noise"
     assert sink.events == [trip]
+
+
+async def test_an_answer_without_a_value_is_no_success() -> None:
+    worker, poller, _sink, clock = await _worker()
+    clock.stop_at = 100.5
+    task = asyncio.create_task(worker.run())
+    await asyncio.sleep(0)
+    await worker.test()
+    nothing: dict[str, Quantity] = {}
+    for values, reason in ((nothing, "a: object undefined"), ({"a": Quantity(None, None, "x")}, "null-data only")):
+        poller.values = values
+        await worker.test()
+        counters = worker.counters
+        assert counters.last_error == f"the meter answers, but no object gives a value ({reason})"
+    assert (counters.polls, counters.successes, counters.failures) == (3, 1, 2)
+    assert counters.events["no_value"] == 2
+    poller.values = {"a": Quantity(None, None, "x"), "b": Quantity(0, None, "x")}
+    await worker.test()
+    assert (counters.successes, counters.failures) == (2, 2)
+    task.cancel()
+    await asyncio.wait([task])

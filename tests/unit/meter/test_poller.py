@@ -66,6 +66,7 @@ class Client:
         self.connect_error: MeterError | None = None
         self.read_error: MeterError | None = None
         self.refused: dict[str, MeterError] = {}
+        self.value: float | None = 1.0
 
     async def connect(self) -> None:
         self.calls.append("connect")
@@ -84,7 +85,7 @@ class Client:
         if self.read_error is not None:
             self.connected = False
             raise self.read_error
-        values = {name: Quantity(1.0, "W", name) for name in asked if name not in self.refused}
+        values = {name: Quantity(self.value, "W", name) for name in asked if name not in self.refused}
         return Readout(values, {name: self.refused[name] for name in asked if name in self.refused})
 
     def resynchronise(self) -> int:
@@ -201,6 +202,15 @@ async def test_ten_minutes_without_a_value_force_a_reconnection(bench: Bench) ->
     bench.clock.now += 3600
     await bench.poller.poll_once()
     assert bench.told(Trouble.SILENCE)[-1] is Recovered
+
+
+async def test_null_data_breaks_no_silence(bench: Bench) -> None:
+    await bench.poller.poll_once()
+    bench.client.value = None
+    bench.clock.now += 601
+    await bench.poller.poll_once()
+    await bench.poller.poll_once()
+    assert bench.told(Trouble.SILENCE) == [Tripped]
 
 
 async def test_silence_cuts_a_pause_short() -> None:
