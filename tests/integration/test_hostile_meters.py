@@ -213,7 +213,7 @@ async def test_a_reassembly_bomb(kind: str) -> None:
 
     with within(15, 70):
         error = await refused(RogueMeter("wrapper", block), LONG, RemoteProtocolError)
-    assert "more than 16777216" in str(error)
+    assert "more than 4194304" in str(error)
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)

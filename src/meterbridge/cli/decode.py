@@ -72,13 +72,16 @@ def decode(
     out = console()
     found = complete = 0
     position = 0
-    while position <= len(octets):
+    ended = False
+    while not ended:
         if position < len(octets):
-            # One at a time, so that offsets are exact within damaged stretches.
-            decoder.receive_data(octets[position : position + 1])
+            # As many at a time as leave offsets exact within damaged stretches.
+            size = decoder.stretch(octets, position)
+            decoder.receive_data(octets[position : position + size])
+            position += size
         else:
             decoder.end()
-        position += 1
+            ended = True
         while (event := decoder.next_event()) is not None:
             found += 1
             complete += event.error is None if isinstance(event, Decoded) else event.harmless

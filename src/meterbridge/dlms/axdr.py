@@ -168,6 +168,8 @@ _TEMPORAL: dict[int, tuple[Callable[[bytes], Any], int]] = {
     DataType.TIME: (Time, 4),
 }
 _TYPES = {int(member): member for member in DataType}
+_NULL = Data(DataType.NULL_DATA)
+"""The same for all of them: an octet each is all that a meter need send."""
 
 
 def _take(octets: bytes, position: int, size: int) -> bytes:
@@ -241,8 +243,13 @@ def decode_value_at(octets: bytes, position: int, depth: int = 0) -> tuple[Any, 
         if depth >= MAX_DEPTH:
             raise RemoteProtocolError(f"data nested deeper than {MAX_DEPTH}")
         count, position = _count(octets, position + 1)
-        elements = []
+        elements: list[Any] = []
         for _ in range(count):
+            if position < len(octets) and octets[position] == DataType.NULL_DATA:
+                # One octet is a value: what claims most is taken in quickest.
+                elements.append(None)
+                position += 1
+                continue
             element, position = decode_value_at(octets, position, depth + 1)
             elements.append(element)
         return (tuple(elements) if tag == DataType.STRUCTURE else elements), position
@@ -267,6 +274,10 @@ def decode_at(octets: bytes, position: int, depth: int = 0) -> tuple[Data, int]:
         count, position = _count(octets, position + 1)
         elements = []
         for _ in range(count):
+            if position < len(octets) and octets[position] == DataType.NULL_DATA:
+                elements.append(_NULL)
+                position += 1
+                continue
             element, position = decode_at(octets, position, depth + 1)
             elements.append(element)
         return Data(_TYPES[tag], tuple(elements)), position

@@ -11,7 +11,7 @@ from meterbridge.dlms.axdr import decode_length, encode_length
 from meterbridge.errors import LocalProtocolError, RemoteProtocolError
 
 GENERAL_BLOCK_TRANSFER = 0xE0
-MAX_APDU = 16 << 20
+MAX_APDU = 4 << 20
 """Most octets put together from blocks."""
 HEAD = 9
 """Most octets of a block beside its data: tag, control, two numbers, length."""
@@ -87,6 +87,7 @@ class BlockTransfer:
         self._at_once = at_once
         self._blocks: list[bytes] = []
         self._acknowledged = 0
+        self._heard = 0  # most blocks the peer has ever acknowledged of this APDU
         self._number = 0  # of the block we sent last
         self._peer_window = 1
         self._received = bytearray()
@@ -105,7 +106,7 @@ class BlockTransfer:
         if size < 1:
             raise LocalProtocolError("the meter's largest APDU is too small for a block")
         self._blocks = [apdu[start : start + size] for start in range(0, len(apdu), size)]
-        self._acknowledged = 0
+        self._acknowledged = self._heard = 0
         # Before the peer has told its window, one block at a time.
         return self._send_window()
 
@@ -135,9 +136,11 @@ class BlockTransfer:
         self.streaming = block.streaming and not block.last
         if block.window:
             self._peer_window = block.window
-        before = self._acknowledged, self._expected
+        # Numbers that go on without data, or back and forth, are no progress.
+        before = self._heard, len(self._received)
         due, whole = self._take(block)
-        self._useless = self._useless + 1 if before == (self._acknowledged, self._expected) else 0
+        self._heard = max(self._heard, self._acknowledged)
+        self._useless = self._useless + 1 if before == (self._heard, len(self._received)) else 0
         if self._useless > _MOST_USELESS:
             raise RemoteProtocolError(f"more than {_MOST_USELESS} blocks that bring nothing new")
         return due, whole

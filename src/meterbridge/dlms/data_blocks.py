@@ -6,8 +6,8 @@ from meterbridge.dlms.axdr import decode_length, encode_length
 from meterbridge.dlms.exchange_steps import Done, Ignored
 from meterbridge.errors import Interrupted, LocalProtocolError, RemoteProtocolError
 
-MAX_BLOCKED_DATA = 16 << 20
-"""Most octets put together from data blocks."""
+MAX_BLOCKED_DATA = 4 << 20
+"""Most octets put together from data blocks: years of a load profile, and seconds of decoding at the very worst."""
 
 
 class IncomingBlocks:

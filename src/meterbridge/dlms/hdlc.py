@@ -229,6 +229,7 @@ class FrameDecoder(StreamDecoder[Frame]):
             return "header check sequence wrong"
         end = 1 + length
         if len(buffer) < end:
+            self._due = end - len(buffer)
             return None
         if fcs(bytes(buffer[1 : end - 2])) != buffer[end - 2] | buffer[end - 1] << 8:
             return "frame check sequence wrong"

@@ -126,6 +126,7 @@ class LongFrameDecoder(StreamDecoder[LongFrame]):
                 continue
             end = _HEAD + length
             if len(buffer) < end + 2:
+                self._due = end + 2 - len(buffer)
                 break
             self._report_noise()
             content = bytes(buffer[_HEAD:end])

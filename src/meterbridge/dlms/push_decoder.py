@@ -118,6 +118,10 @@ class PushDecoder:
         """Octets held of a frame that is not complete."""
         return self._reception.pending
 
+    def stretch(self, octets: bytes, position: int) -> int:
+        """See Reception."""
+        return self._reception.stretch(octets, position)
+
     def receive_data(self, data: bytes) -> None:
         """Take octets in; what they complete is read with `next_event`."""
         self._reception.receive_data(data)

@@ -6,9 +6,10 @@ No socket, no clock: octets in, events out, whatever the octets are. Every buffe
 from __future__ import annotations
 
 import enum
+import re
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from meterbridge.dlms.hdlc import FLAG, Frame, FrameDecoder
@@ -84,6 +85,8 @@ class Refused:
 class _Decoder(Protocol):
     @property
     def pending(self) -> int: ...
+    @property
+    def due(self) -> int: ...
     def receive_data(self, data: bytes) -> None: ...
     def clear(self) -> int: ...
 
@@ -112,6 +115,11 @@ class _Lane:
     def pending(self) -> int:
         """Octets of a frame that is not complete."""
         return self._decoder.pending
+
+    @property
+    def due(self) -> int:
+        """Octets that are still missing of that frame, 0 where that is not known."""
+        return self._decoder.due
 
     def feed(self, data: bytes) -> None:
         """Take octets in."""
@@ -158,7 +166,7 @@ class _Lane:
         # What is left of a broken frame is noise to the decoder, and part of that frame to people. The flag between
         # them may go uncounted.
         if noise and before is not None and start - before.offset - before.octets <= 1:
-            self._open = replace(before, octets=end - before.offset)
+            self._open = Refused(before.framing, before.offset, before.reason, end - before.offset)
             return
         self.damaged += not noise
         self._flush()
@@ -269,11 +277,15 @@ _LANES: dict[Framing, type[_HdlcLane | _MbusLane | _WrapperLane]] = {
 }
 
 
+_STARTS = re.compile(b"[" + re.escape(bytes((FLAG, START, 0))) + b"]")
+"""What a frame of any framing may begin with: between them there is noise and nothing else."""
+
+
 class Reception:
     """Takes APDUs out of octets that come unasked.
 
     Without a framing, all are tried side by side, and the first that gives a valid frame is kept; what has none is one
-    bare APDU when the end comes. Feed single octets where offsets must be exact within damaged stretches.
+    bare APDU when the end comes. Feed no more than `stretch` says where offsets must be exact within damaged stretches.
 
     Args:
         framing: how APDUs are framed, None to find out.
@@ -299,6 +311,16 @@ class Reception:
     def pending(self) -> int:
         """Octets held of a frame that is not complete."""
         return max((lane.pending for lane in self._lanes), default=len(self._raw))
+
+    def stretch(self, octets: bytes, position: int) -> int:
+        """How many of `octets` from `position` on can be fed at once, offsets as exact as one by one; 1 or more."""
+        if self._framing is Framing.RAW:
+            return len(octets) - position
+        quiet = [lane.due for lane in self._lanes if lane.pending]
+        if len(quiet) < len(self._lanes):
+            found = _STARTS.search(octets, position)
+            quiet.append((len(octets) if found is None else found.start()) - position)
+        return max(1, min(quiet))
 
     def receive_data(self, data: bytes) -> None:
         """Take octets in; what they complete is read with `next_event`."""

@@ -33,10 +33,17 @@ class StreamDecoder(Generic[_Frame]):
         self._buffer = bytearray()
         self._noise = 0
         self._events: deque[_Frame | Discarded] = deque()
+        self._due = 0
+
+    @property
+    def due(self) -> int:
+        """Octets that are still missing of the frame it holds; 0 where that is not known, or it holds none."""
+        return self._due
 
     def receive_data(self, data: bytes) -> None:
         """Take octets in; what they complete is read with `next_event`."""
         self._buffer += data
+        self._due = 0
         self._parse()
 
     def next_event(self) -> _Frame | Discarded | None:
@@ -52,7 +59,7 @@ class StreamDecoder(Generic[_Frame]):
         """Forget an incomplete frame; return how many octets that were."""
         dropped = len(self._buffer)
         self._buffer.clear()
-        self._noise = 0
+        self._noise = self._due = 0
         return dropped
 
     def _parse(self) -> None:

@@ -67,6 +67,7 @@ class WrapperDecoder(StreamDecoder[WrapperFrame]):
                 start += 1
                 continue
             if len(buffer) < body + length:
+                self._due = body + length - len(buffer)
                 break
             self._report_noise()
             self._events.append(WrapperFrame(source, destination, bytes(buffer[body : body + length])))

@@ -195,6 +195,20 @@ def test_forged_data_is_refused_at_once(octets: bytes) -> None:
     assert time.process_time() - started < 0.5
 
 
+def test_a_long_array_of_nulls_takes_few_octets_of_memory_each() -> None:
+    """Nothing says more values in fewer octets."""
+    count = 1 << 18
+    octets = b"\x01" + encode_length(count) + bytes(count)
+    for decoder in (decode, decode_value):
+        tracemalloc.start()
+        try:
+            assert len(decoder(octets)[1] if decoder is decode else decoder(octets)) == count
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 24 * count
+
+
 def test_nesting_is_accepted_up_to_its_bound() -> None:
     assert decode_value(nested(MAX_DEPTH)) is not None
 

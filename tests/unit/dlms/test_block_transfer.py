@@ -125,6 +125,34 @@ def test_a_peer_that_acknowledges_nothing_for_ever_is_given_up() -> None:
             assert len(transfer.receive(Block(1, 0, b"", True, False, 63).encode())[0]) <= 63
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_blocks_without_data_that_count_on_for_ever_are_ended(begun: bool) -> None:
+    transfer = BlockTransfer(8)
+    if begun:
+        transfer.receive(Block(1, 0, b"x", False, True, 8).encode())
+    with pytest.raises(RemoteProtocolError, match="nothing new"):
+        for number in range(1 + begun, 4 * MAX_WINDOW):
+            transfer.receive(Block(number, 0, b"", False, True, 8).encode())
+
+
+def test_acknowledgements_that_go_back_and_forth_are_ended() -> None:
+    transfer = BlockTransfer(8, 20)
+    transfer.send(bytes(100))
+    with pytest.raises(RemoteProtocolError, match="nothing new"):
+        for turn in range(4 * MAX_WINDOW):
+            transfer.receive(Block(1, 1 + turn % 2, b"", True, False, 8).encode())
+
+
+def test_a_number_that_jumps_is_asked_for_again_and_not_taken() -> None:
+    transfer = BlockTransfer(8)
+    transfer.receive(Block(1, 0, b"a", False, False, 8).encode())
+    for number in (3, 0, 0xFFFF, 1):
+        [answer], whole = transfer.receive(Block(number, 0, b"z", True, False, 8).encode())
+        assert whole is None
+        assert Block.decode(answer).acknowledged == 1
+    assert transfer.receive(Block(2, 0, b"b", True, False, 8).encode()) == ([], b"ab")
+
+
 def test_blocks_without_end_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("meterbridge.dlms.block_transfer.MAX_APDU", 10_000)
     transfer = BlockTransfer(8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterable, Iterator
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -377,6 +378,69 @@ def test_memory_stays_bounded_on_an_endless_stream(shard: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert held < 200_000
+
+
+def in_stretches(octets: bytes, framing: Framing | None) -> tuple[list[Decoded | Refused], int]:
+    """What is received of octets fed in the largest pieces that leave offsets exact, and how many those were."""
+    reception = Reception(framing)
+    decoder = PushDecoder(reception)
+    events: list[Decoded | Refused] = []
+    position = number = 0
+    while position < len(octets):
+        size = decoder.stretch(octets, position)
+        assert size >= 1
+        decoder.receive_data(octets[position : position + size])
+        position += size
+        number += 1
+        while (event := decoder.next_event()) is not None:
+            events.append(event)
+    decoder.end()
+    while (event := decoder.next_event()) is not None:
+        events.append(event)
+    return events, number
+
+
+SHORT = notification(pushes.structure(pushes.u16(7), pushes.text("seven")), pushes.TIME)
+SHORT_FRAMES = (
+    *in_hdlc(SHORT),
+    *in_hdlc(SHORT, size=20),
+    *in_mbus(SHORT),
+    *in_mbus(SHORT, size=9),
+    in_wrapper([SHORT]),
+    SHORT,
+)
+OPENINGS = tuple(
+    map(bytes.fromhex, ("7e", "7e7e", "7ea0", "7ea00a", "68040468", "68", "00010001000100090f", "00", "0001"))
+)
+PIECES = st.one_of(
+    st.binary(max_size=20),
+    st.builds(lambda frame, cut: frame[: len(frame) - cut], st.sampled_from(SHORT_FRAMES), st.integers(0, 12)),
+    st.sampled_from(OPENINGS),
+)
+
+
+@examples(0.5)
+@given(st.lists(PIECES, max_size=6).map(b"".join), st.sampled_from((None, *Framing)))
+def test_stretches_tell_the_same_as_octet_by_octet(octets: bytes, framing: Framing | None) -> None:
+    decoder = PushDecoder(Reception(framing))
+    expected: list[Decoded | Refused] = []
+    for octet in octet_by_octet(octets):
+        decoder.receive_data(octet)
+        while (event := decoder.next_event()) is not None:
+            expected.append(event)
+    decoder.end()
+    while (event := decoder.next_event()) is not None:
+        expected.append(event)
+    assert in_stretches(octets, framing)[0] == expected
+
+
+def test_noise_by_the_megabyte_is_taken_in_long_stretches() -> None:
+    """64 MiB of it, the most that `decode` takes, end in minutes and not in hours."""
+    noise = Random(7).randbytes(300_000)
+    events, number = in_stretches(noise, None)
+    assert number < len(noise) / 15
+    assert not any(isinstance(event, Decoded) for event in events)
+    assert in_stretches(bytes(range(1, 0x60)) * 1000, None)[1] == 1
 
 
 def test_an_apdu_larger_than_allowed_is_refused() -> None:
