@@ -20,7 +20,13 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 async def exposition(service: Service) -> str:
     """Write the metrics of this moment."""
-    moment = _Moment(service.statuses(), list(service.desk.open.items()), service.outbox_stats(), service.route_stats())
+    moment = _Moment(
+        service.statuses(),
+        list(service.desk.open.items()),
+        service.outbox_stats(),
+        service.route_stats(),
+        service.not_heard,
+    )
     # In a thread: thousands of lines would hold up polls.
     return await asyncio.to_thread(_written, moment)
 
@@ -33,6 +39,7 @@ class _Moment:
     alarms: list[tuple[tuple[MeterId | None, str], OpenAlarm]]
     outbox: OutboxStats
     routes: list[PublisherStats]
+    not_heard: int
 
 
 def _written(moment: _Moment) -> str:
@@ -78,6 +85,11 @@ def _metrics(moment: _Moment) -> Iterator[Metric]:
     for (type_, severity), number in open_alarms.items():
         alarms.add_metric([type_, severity], number)
     yield alarms
+    yield CounterMetricFamily(
+        "meterbridge_messages_not_heard",
+        "Messages of servers that were too large, or came too fast to be looked at.",
+        moment.not_heard,
+    )
     outbox = moment.outbox
     yield GaugeMetricFamily("meterbridge_outbox_rows", "Messages waiting on disk.", outbox.rows)
     yield GaugeMetricFamily("meterbridge_outbox_octets", "Their payload, octets.", outbox.octets)

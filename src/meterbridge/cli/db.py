@@ -55,7 +55,8 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         async def load(repository: MeterRepository, _: AsyncEngine) -> LoadedMeters:
             return await repository.load_meters()
 
-        problems = [f"meter {bad.meter} ({bad.name}): {bad.text}" for bad in in_database(database, load).problems]
+        loaded = in_database(database, load)
+        problems = [f"meter {bad.meter} ({bad.name}): {bad.text}" for bad in loaded.problems + loaded.rivals()]
     if as_json:
         typer.echo(json.dumps({"problems": problems}, ensure_ascii=False))
     else:

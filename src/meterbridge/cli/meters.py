@@ -81,7 +81,9 @@ async def _listed(repository: MeterRepository, _: AsyncEngine) -> dict[str, Any]
     loaded, states = await repository.load_meters(), await repository.states()
     return {
         "meters": [meter_shape(meter, states.get(meter.id), None) for meter in loaded.meters],
-        "problems": [{"id": bad.meter, "name": bad.name, "problem": bad.text} for bad in loaded.problems],
+        "problems": [
+            {"id": bad.meter, "name": bad.name, "problem": bad.text} for bad in loaded.problems + loaded.rivals()
+        ],
     }
 
 

@@ -14,7 +14,7 @@ import typer
 from meterbridge.cli.backend import ConfigOption, JsonOption
 from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.cli.log_lines import shown
-from meterbridge.cli.systemd import UNIT, SystemRefused, call, lines_of
+from meterbridge.cli.systemd import UNIT, WITHOUT, SystemRefused, call, lines_of
 from meterbridge.errors import ConfigurationError
 from meterbridge.operations import LogFilter
 from meterbridge.operations import follow as follow_lines
@@ -153,7 +153,8 @@ def _systemctl(verb: str) -> None:
     try:
         call("systemctl", verb, UNIT)
     except SystemRefused as error:
-        raise SystemRefused(f"{error}; meterbridge service logs may say more") from None
+        more = "" if WITHOUT in str(error) else "; meterbridge service logs may say more"
+        raise SystemRefused(f"{error}{more}") from None
 
 
 def _readable(line: str, as_json: bool) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from meterbridge.errors import MeterbridgeError
 
 UNIT = "meterbridge.service"
+WITHOUT = "without systemd run `meterbridge run` under a supervisor of your own"
 
 
 class SystemRefused(MeterbridgeError):
@@ -26,6 +27,8 @@ def call(program: str, *words: str) -> str:
     )
     if done.returncode != 0:
         said = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        if said and "not been booted with systemd" in said[0]:
+            raise SystemRefused(f"systemd does not run here: {WITHOUT}")
         raise SystemRefused(f"{program} {' '.join(words)}: {said[0] if said else f'exit code {done.returncode}'}")
     return done.stdout
 
@@ -57,8 +60,6 @@ def _found(program: str) -> str:
     path = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
     if path is None:
         raise SystemRefused(
-            f"{program} is not here: without systemd run `meterbridge run` under a supervisor of your own"
-            if program in ("systemctl", "journalctl")
-            else f"{program} is not here"
+            f"{program} is not here: {WITHOUT}" if program in ("systemctl", "journalctl") else f"{program} is not here"
         )
     return path

@@ -32,7 +32,7 @@ class Roster:
         loaded, states = await repository.load_meters(), await repository.states()
         self.meters = {meter.id: meter for meter in loaded.meters}
         self.states = states
-        self.problems = loaded.problems
+        self.problems = loaded.problems + loaded.rivals()
 
     def seen(self, meters: Iterable[MeterId], ts: int) -> None:
         """Meters were recorded as seen at `ts`, Unix milliseconds."""

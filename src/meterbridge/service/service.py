@@ -177,6 +177,11 @@ class Service:
         return list(_started(self._publisher).stats())
 
     @property
+    def not_heard(self) -> int:
+        """Messages of servers that were too large, or came too fast to be looked at."""
+        return self._publisher.dropped if self._publisher is not None else 0
+
+    @property
     def latest(self) -> dict[MeterId, Reading]:
         """Newest reading of each meter that gave one."""
         return self._reports.latest
@@ -444,9 +449,9 @@ class Service:
         unheard = 0
         while True:
             await asyncio.sleep(_RECORD_INTERVAL)
-            if self._publisher is not None and self._publisher.dropped > unheard:
-                _log.warning("messages_not_heard", messages=self._publisher.dropped - unheard)
-                unheard = self._publisher.dropped
+            if self.not_heard > unheard:
+                _log.warning("messages_not_heard", messages=self.not_heard - unheard)
+                unheard = self.not_heard
             if self._outbox is not None and self._publisher is not None:
                 self._delivery_alarms.look(self._outbox.stats(), self._publisher.stats(), time.time())
             await self._recorder.record(repository, alarms)

@@ -52,6 +52,19 @@ class LoadedMeters:
     meters: tuple[Meter, ...]
     problems: tuple[MeterProblem, ...]
 
+    def rivals(self) -> tuple[MeterProblem, ...]:
+        """Meters that deliver under the tb_token of another, which is how one is left out when the service starts."""
+        holders: dict[str, Meter] = {}
+        found: list[MeterProblem] = []
+        for meter in self.meters:
+            if meter.tb_token is None or not meter.tb_enabled or meter.status == "inactive":
+                continue
+            holder = holders.setdefault(meter.tb_token, meter)
+            if holder is not meter:
+                text = f"it has the same tb_token as meter {holder.id} ({holder.name}): it is not polled"
+                found.append(MeterProblem(meter.id, meter.name, text))
+        return tuple(found)
+
 
 @dataclass(frozen=True, slots=True)
 class MeterState:
