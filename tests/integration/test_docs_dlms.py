@@ -80,8 +80,26 @@ def test_the_commands_do_what_the_page_shows(port: int, monkeypatch: pytest.Monk
         assert printed.getvalue(), words
 
 
+def test_the_listener_of_the_decode_page_hears_what_is_pushed() -> None:
+    page = (DOCS / "decode.md").read_text("utf-8")
+    _, code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    _, output = re.findall(r"```output\n(.*?)```", page, re.DOTALL)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "decode.md", "exec"), {})
+    assert printed.getvalue() == output
+
+
+def test_octets_are_ciphered_and_opened_as_the_security_page_shows() -> None:
+    _, code = EXAMPLE.findall((DOCS / "security.md").read_text("utf-8"))
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code[0], "security.md", "exec"), {})
+    assert printed.getvalue() == code[1]
+
+
 async def test_the_example_of_the_security_page_reads_a_meter_that_ciphers(tmp_path: Path) -> None:
-    [example] = EXAMPLE.finditer((DOCS / "security.md").read_text("utf-8"))
+    example, _ = EXAMPLE.finditer((DOCS / "security.md").read_text("utf-8"))
     keys = Keys(bytes(range(16)), bytes(range(16, 32)))
     meter = simulated_meter(FleetOptions(security=SecurityOptions(keys=keys)), 0)
     server = MeterServer(meter, ServerOptions("wrapper"))

@@ -143,8 +143,9 @@ def test_bit_strings_come_through() -> None:
 
 def test_the_example_of_the_documentation_runs_and_prints_what_it_says() -> None:
     page = (Path(__file__).parents[3] / "docs" / "decode.md").read_text("utf-8")
-    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    [output] = re.findall(r"```output\n(.*?)```", page, re.DOTALL)
+    # The listener's, which has sockets, is run by the integration tests.
+    code, _ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    output, _ = re.findall(r"```output\n(.*?)```", page, re.DOTALL)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(code, {})
