@@ -7,8 +7,8 @@ import json
 import socket
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,10 @@ class Server:
     def __init__(self, port: int) -> None:
         self.asked: list[dict[str, Any]] = []
         self.devices: set[str] = set()
+        self.tokens: set[str] = set()
         self.answers = True
+        # Whether answers get lost on their way.
+        self.loses = False
         self._ready = threading.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, "server")
         self._client.on_connect = lambda client, *_: client.subscribe("/provision/request", 1)
@@ -62,8 +65,41 @@ class Server:
             answer = {"status": "FAILURE"}
         else:
             self.devices.add(name)
-            answer = {"status": "SUCCESS", "credentialsType": "ACCESS_TOKEN", "credentialsValue": f"TOKEN-{name}"}
+            token = asked.get("token", f"TOKEN-{name}")
+            self.tokens.add(token)
+            answer = {"status": "SUCCESS", "credentialsType": "ACCESS_TOKEN", "credentialsValue": token}
+        if self.loses:
+            return
         client.publish("/provision/response", json.dumps(answer), 1)
+
+
+@asynccontextmanager
+async def door(port: int, target: int, server: Server) -> AsyncIterator[None]:
+    """In front of a broker that lets everybody in: only who provisions, or has a token of the server's."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connect = await reader.read(4096)
+        here = 12 + 2 + int.from_bytes(connect[12:14])
+        name = connect[here + 2 : here + 2 + int.from_bytes(connect[here : here + 2])].decode()
+        if name not in {"provision", *server.tokens}:
+            writer.write(b"\x20\x02\x00\x05")
+            writer.close()
+            return
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
+        far_writer.write(connect)
+        await asyncio.gather(passing(reader, far_writer), passing(far_reader, writer))
+
+    async def passing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(4096):
+                writer.write(data)
+        writer.close()
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", port)
+    try:
+        yield
+    finally:
+        listener.close()
 
 
 @pytest.fixture
@@ -92,8 +128,9 @@ async def test_a_meter_becomes_a_device_once_and_delivers_under_its_own_token(
     free_port: Callable[[], int],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    port = str(mosquitto.port)
-    async with Site(tmp_path, 3, mosquitto.port, free_port) as site:
+    number = free_port()
+    port = str(number)
+    async with Site(tmp_path, 3, mosquitto.port, free_port) as site, door(number, mosquitto.port, server):
 
         async def asked(*arguments: str, **more: str) -> Ended:
             return await asyncio.to_thread(provision, *arguments, **more)
@@ -119,13 +156,36 @@ async def test_a_meter_becomes_a_device_once_and_delivers_under_its_own_token(
                 "m0: has a token already", f"m1: is the device 'm1' at 127.0.0.1:{port}", "m2: has a token already",
             ]  # fmt: skip
             assert len(server.asked) == before + 1
-            await until(lambda: b"u'TOKEN-m1'" in mosquitto.log.read_bytes(), 20)
+            assert all(f"u'{token}'".encode() in mosquitto.log.read_bytes() for token in server.tokens)
             await until(lambda: len(peer.of("v1/devices/me/telemetry")) > 3, 20)
             assert await asyncio.to_thread(site.stop) == 0
     with closing(sqlite3.connect(tmp_path / "data" / "admin.db")) as connection:
         stored = [row[0] for row in connection.execute("SELECT tb_token FROM meters")]
     assert len(stored) == 3
-    assert not any("TOKEN" in token for token in stored), "encrypted"
+    assert not server.tokens & set(stored), "encrypted"
+    assert len(server.tokens) == 3
+    assert all(len(token) == 22 for token in server.tokens)
+
+
+async def test_an_answer_that_got_lost_is_made_up_for_by_the_next_try(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mosquitto: Mosquitto,
+    server: Server,
+    free_port: Callable[[], int],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    number = free_port()
+    async with Site(tmp_path, 1, mosquitto.port, free_port), door(number, mosquitto.port, server):
+        server.loses = True
+        lost = await asyncio.to_thread(provision, "m0", "--port", str(number), "--timeout", "1")
+        assert "gave no answer within 1 s" in lost.err
+        assert server.devices == {"m0"}
+        server.loses = False
+        done = await asyncio.to_thread(provision, "m0", "--port", str(number))
+        assert (done.code, done.out) == (0, f"m0: is the device 'm0' at 127.0.0.1:{number}\n")
+        again = await asyncio.to_thread(provision, "m0", "--port", str(number))
+        assert again.out == "m0: has a token already\n"
 
 
 async def test_what_is_mistyped_or_missing_is_one_line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -10,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from meterbridge.cli.backend import ConfigOption, RunningService, in_database, running_service, say_no_service
 from meterbridge.cli.exits import INCOMPLETE
 from meterbridge.cli.meter_columns import change_of
-from meterbridge.delivery import Endpoint, ask, check_device_name
+from meterbridge.delivery import Endpoint, ask, check_device_name, lets_in
 from meterbridge.errors import ConfigurationError, DeliveryError, MeterbridgeError, MeterNotFound
-from meterbridge.service import route_settings
+from meterbridge.service import open_vault, route_settings
 from meterbridge.settings import Settings, load_settings
 from meterbridge.store import MeterRepository
 from meterbridge.thingsboard import self_provisioning
@@ -83,10 +84,18 @@ def _provision(
         host, port, f"{common.client_id_prefix}-provision-{shape['id']}", self_provisioning.USER_NAME,
         version=common.version, tls=common.tls, keepalive_s=common.keepalive_s,
     )  # fmt: skip
-    request = self_provisioning.request(device, *credentials)
+    ours = _token_for(settings, device)
+    request = self_provisioning.request(device, *credentials, ours)
     answer = ask(endpoint, self_provisioning.REQUEST_TOPIC, request, self_provisioning.RESPONSE_TOPIC, timeout)
+    try:
+        token = self_provisioning.token(answer)
+    except self_provisioning.DeviceRefused:
+        # Made by us before, and the answer or its storing got lost?
+        if ours is None or not lets_in(replace(endpoint, username=ours), timeout):
+            raise
+        token = ours
     change: dict[str, object] = {
-        "tb_token": self_provisioning.token(answer),
+        "tb_token": token,
         "tb_host": host,
         "tb_port": port,
         "tb_enabled": True,
@@ -95,10 +104,18 @@ def _provision(
         _store(settings, service, int(shape["id"]), change)
     except MeterbridgeError as error:
         raise DeliveryError(
-            f"ThingsBoard has made the device {device!r} and its token could not be stored ({error}): delete the device"
-            " there, then do this again"
+            f"ThingsBoard has made the device {device!r} and its token could not be stored ({error}): "
+            + ("do this again" if token == ours else "delete the device there, then do this again")
         ) from None
     return f"is the device {device!r} at {host}:{port}"
+
+
+def _token_for(settings: Settings, device: str) -> str | None:
+    """The token a device is to have, the same at each try; None where the key it comes from cannot be read."""
+    try:
+        return open_vault(settings.database).derive(f"access token of device {device}")
+    except ConfigurationError:
+        return None
 
 
 def _store(settings: Settings, service: RunningService | None, meter: int, change: dict[str, object]) -> None:

@@ -2,7 +2,7 @@
 
 from meterbridge.delivery import inspection
 from meterbridge.delivery.alarms import DeliveryAlarms
-from meterbridge.delivery.asking import ask
+from meterbridge.delivery.asking import ask, lets_in
 from meterbridge.delivery.choice import RouteBook, RouteSettings
 from meterbridge.delivery.conversation import Heard, Saying
 from meterbridge.delivery.events import (
@@ -85,6 +85,7 @@ __all__ = [
     "device_route_name",
     "gateway_route_name",
     "inspection",
+    "lets_in",
     "publish_once",
     "rehome",
 ]

@@ -11,7 +11,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from meterbridge.delivery.routes import Endpoint
-from meterbridge.delivery.visit import place, visit
+from meterbridge.delivery.visit import NotLetIn, place, visit
 from meterbridge.errors import DeliveryError
 
 
@@ -59,3 +59,16 @@ def ask(endpoint: Endpoint, topic: str, payload: bytes, answer_topic: str, timeo
     if isinstance(answer, str):
         raise DeliveryError(answer)
     return answer
+
+
+def lets_in(endpoint: Endpoint, timeout_s: float) -> bool:
+    """Whether a server takes a connection under this identity.
+
+    Raises:
+        DeliveryError: not reachable, or no answer in time.
+    """
+    try:
+        with visit(endpoint, time.monotonic() + timeout_s):
+            return True
+    except NotLetIn:
+        return False

@@ -23,6 +23,10 @@ def place(endpoint: Endpoint) -> str:
     return f"MQTT at {host_port(endpoint.host, endpoint.port)}"
 
 
+class NotLetIn(DeliveryError):
+    """The server answers, and refuses who asks."""
+
+
 @contextmanager
 def visit(endpoint: Endpoint, until: float) -> Iterator[Client]:
     """Connect, wait to be let in, and disconnect in the end.
@@ -65,7 +69,7 @@ def visit(endpoint: Endpoint, until: float) -> Iterator[Client]:
         if verdict is None:
             raise DeliveryError(f"{where} closed the connection")
         if verdict.is_failure:
-            raise DeliveryError(f"{where} does not let us in: {verdict}")
+            raise NotLetIn(f"{where} does not let us in: {verdict}")
         client.on_disconnect = None
         yield client
     finally:

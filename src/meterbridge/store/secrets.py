@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from meterbridge.errors import ConfigurationError
 
@@ -70,12 +72,7 @@ class Vault:
             text: the secret.
             context: what it is, e.g. the column; the same must be given to decrypt.
         """
-        self._refresh()
-        if not self._keys and self._source.writable:
-            self._write([_new_key()], only_if_missing=True)
-            self._refresh()
-        if not self._keys:
-            raise ConfigurationError(f"key file {self._source.file} holds no key")
+        self._have_a_key()
         name, key = next(iter(self._keys.items()))
         nonce = os.urandom(_NONCE_OCTETS)
         sealed = nonce + key.encrypt(nonce, text.encode(), context.encode())
@@ -106,6 +103,16 @@ class Vault:
         newest = next(iter(self._keys), None)
         return newest is not None and stored.startswith(f"{_MARK}{newest}:")
 
+    def derive(self, purpose: str) -> str:
+        """Return a secret for a purpose, 22 letters, digits, - and _.
+
+        The same key and purpose give the same secret, and nothing about the key can be told from it.
+        """
+        self._have_a_key()
+        key = base64.b64decode(self._lines()[0])
+        derived = HKDF(hashes.SHA256(), 16, salt=None, info=b"meterbridge " + purpose.encode()).derive(key)
+        return base64.urlsafe_b64encode(derived).rstrip(b"=").decode()
+
     def begin_rotation(self) -> None:
         """Put a new key before the others. A credential is not ours to write: its owner puts the new key there."""
         if self._source.writable:
@@ -121,6 +128,14 @@ class Vault:
         if self._source.writable:
             self._write(self._lines()[:1])
             self._refresh()
+
+    def _have_a_key(self) -> None:
+        self._refresh()
+        if not self._keys and self._source.writable:
+            self._write([_new_key()], only_if_missing=True)
+            self._refresh()
+        if not self._keys:
+            raise ConfigurationError(f"key file {self._source.file} holds no key")
 
     def _refresh(self) -> None:
         try:

@@ -12,9 +12,15 @@ RESPONSE_TOPIC = "/provision/response"
 _LONGEST_TOKEN = 100
 
 
-def request(device: str, key: str, secret: str) -> bytes:
-    """Encode the request for a device of this name."""
+class DeviceRefused(CommandRefused):
+    """The server makes no device of this name: most likely there is one."""
+
+
+def request(device: str, key: str, secret: str, token: str | None) -> bytes:
+    """Encode the request for a device of this name, and its access token; the server chooses one where it is None."""
     names = {"deviceName": device, "provisionDeviceKey": key, "provisionDeviceSecret": secret}
+    if token is not None:
+        names |= {"credentialsType": "ACCESS_TOKEN", "token": token}
     return json.dumps(names, separators=(",", ":")).encode()
 
 
@@ -22,6 +28,7 @@ def token(payload: bytes) -> str:
     """Return the access token that an answer gives.
 
     Raises:
+        DeviceRefused: there is a device of this name already, or may not be one.
         CommandRefused: the server refuses, or gives something else; never holds the token.
     """
     try:
@@ -34,7 +41,7 @@ def token(payload: bytes) -> str:
     if status == "NOT_FOUND":
         raise CommandRefused("the server knows no device profile with this provision key and secret (NOT_FOUND)")
     if status == "FAILURE":
-        raise CommandRefused(
+        raise DeviceRefused(
             "the server refuses (FAILURE): a device of this name exists already, or the profile's provision strategy"
             " does not allow it"
         )

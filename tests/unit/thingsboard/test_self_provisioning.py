@@ -11,9 +11,10 @@ from meterbridge.thingsboard import self_provisioning
 
 
 def test_the_request() -> None:
-    assert json.loads(self_provisioning.request("Main 'é'", "K", "S")) == {
-        "deviceName": "Main 'é'", "provisionDeviceKey": "K", "provisionDeviceSecret": "S",
-    }  # fmt: skip
+    asked = {"deviceName": "Main 'é'", "provisionDeviceKey": "K", "provisionDeviceSecret": "S"}
+    assert json.loads(self_provisioning.request("Main 'é'", "K", "S", None)) == asked
+    ours = {"credentialsType": "ACCESS_TOKEN", "token": "T"}
+    assert json.loads(self_provisioning.request("Main 'é'", "K", "S", "T")) == asked | ours
 
 
 def test_a_token() -> None:
