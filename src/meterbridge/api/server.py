@@ -88,7 +88,8 @@ class ApiServer:
         check_exposure(self._settings.api, len(await tokens.tokens()))
         access = Access(tokens, time.monotonic)
         access.admit_this_machine(self._settings.database.key_file.with_name(LOCAL_TOKEN))
-        server = self._make(access)
+        # Aside: it takes as long as dozens of polls, which are under way already.
+        server = await asyncio.to_thread(self._make, access)
         self._service.listen(self._hub.publish)
         self._server = server
         self._task = asyncio.create_task(server.serve([listener]), name="api")

@@ -56,7 +56,7 @@ async def _run(settings: Settings, config: Path | None, supervisor: Supervisor) 
     watching = [asyncio.ensure_future(event.wait()) for event in (stop, service.broken)]
     aside = [
         asyncio.create_task(supervisor.feed()),
-        asyncio.create_task(keep_garbage_small(lambda: process_use().memory)),
+        asyncio.create_task(keep_garbage_small(lambda: process_use().memory, lambda: _polled(service))),
     ]
     try:
         await service.start()
@@ -90,6 +90,10 @@ async def _reload(service: Service, config: Path | None, wanted: asyncio.Event, 
             supervisor.ready(f"{_status(service)}; the last reload failed: {error}")
         else:
             supervisor.ready(_status(service))
+
+
+def _polled(service: Service) -> int:
+    return 0 if service.bridge is None else len(service.bridge.workers)
 
 
 def _status(service: Service) -> str:

@@ -27,6 +27,8 @@ _HEALTHY_AFTER = 60.0
 _FAREWELL = 5.0
 # Part of such a time before a poll is broken off.
 _PATIENT_PART = 0.8
+# Meters compared, or workers made, before the loop may go on: a few milliseconds' worth.
+_AT_ONCE = 25
 
 
 class MeterSource(Protocol):
@@ -210,7 +212,7 @@ class MultiMeterBridge:
         for resting in {owner for owner, _ in self._desk.open if owner is not None and owner not in polled}:
             # Set inactive since the run that told of it.
             self._desk.resolve_all(resting)
-        self._add(meters)
+        await self._add(meters)
 
     async def stop(self, deadline: float = 5.0) -> None:
         """Stop all workers, their associations released, within `deadline` seconds."""
@@ -233,14 +235,16 @@ class MultiMeterBridge:
             broken = {problem.meter for problem in loaded.problems}
             gone = [meter for meter in self._slots if meter not in meters and meter not in broken]
             new = [meter for id_, meter in meters.items() if id_ not in self._slots]
-            changed = [
-                meter
-                for id_, meter in meters.items()
-                if id_ in self._slots and self._identity(meter) != self._slots[id_].identity
-            ]
+            changed = []
+            for number, meter in enumerate(meters.values(), 1):
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
+                slot = self._slots.get(meter.id)
+                if slot is not None and self._identity(meter) != slot.identity:
+                    changed.append(meter)
             untouched = len(self._slots) - len(gone) - len(changed)
             await asyncio.gather(*(self._remove(meter) for meter in gone), *(self._replace(meter) for meter in changed))
-            self._add(new)
+            await self._add(new)
         result = ReloadResult(
             tuple(meter.id for meter in new), tuple(gone), tuple(meter.id for meter in changed), untouched
         )
@@ -249,8 +253,12 @@ class MultiMeterBridge:
         )
         return result
 
-    def _add(self, meters: Iterable[Meter]) -> None:
-        for meter in meters:
+    async def _add(self, meters: Iterable[Meter]) -> None:
+        for number, meter in enumerate(meters, 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if self._stopping:
+                return
             worker = self._try_make(meter)
             if worker is not None:
                 slot = self._slots[meter.id] = _Slot(meter, self._identity(meter), worker)

@@ -16,6 +16,8 @@ from meterbridge.model import INSTALLATION, Meter, MeterId
 from meterbridge.store import MeterRepository
 
 _log = structlog.get_logger(__name__)
+# Meters looked at before the loop may go on: a few milliseconds' worth.
+_AT_ONCE = 100
 
 
 class Destinations:
@@ -136,7 +138,9 @@ class Destinations:
         served = {address[0] for address in known if address is not None}
         book = RouteBook(self._settings, lambda _: True)
         wanted: dict[MeterId, str] = {}
-        for meter in loaded.meters:
+        for number, meter in enumerate(loaded.meters, 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
             with suppress(ConfigurationError):
                 wanted[meter.id] = book.route_for(meter).name
                 if meter.tb_enabled and meter.status != "inactive":

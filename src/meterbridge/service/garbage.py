@@ -16,6 +16,10 @@ from collections.abc import Callable
 _THRESHOLDS = (20_000, 20, 20)
 _GROWTH = 1.25
 _SLACK = 32 << 20
+# What a hundred new connections take: looked at together, they stop the loop for about ten milliseconds.
+_PIECE = 4 << 20
+# A meter's share of the memory: that thousands have connected is no sign of cycles.
+_EACH_METER = 48 << 10
 
 
 class GarbageKeeper:
@@ -23,24 +27,35 @@ class GarbageKeeper:
 
     Args:
         memory: resident octets of this process.
+        meters: how many are polled.
     """
 
-    def __init__(self, memory: Callable[[], int]) -> None:
+    def __init__(self, memory: Callable[[], int], meters: Callable[[], int] = lambda: 0) -> None:
         self._memory = memory
-        self._looked_at = memory()
+        self._meters = meters
+        self._newest = memory()
+        self._looked_at = self._unexplained()
         self._before = gc.get_threshold()
         gc.set_threshold(*_THRESHOLDS)
 
     def look(self) -> bool:
         """Collect what has come since the last look and freeze the rest; True where all was looked through."""
-        everything = self._memory() > self._looked_at * _GROWTH + _SLACK
+        everything = self._unexplained() > self._looked_at * _GROWTH + _SLACK
         if everything:
             gc.unfreeze()
         gc.collect()
         gc.freeze()
         if everything:
-            self._looked_at = self._memory()
+            self._looked_at = self._unexplained()
+        self._newest = self._memory()
         return everything
+
+    def has_much(self) -> bool:
+        """Whether so much has come since the last look that the next one had better not wait."""
+        return self._memory() - self._newest > _PIECE
+
+    def _unexplained(self) -> int:
+        return max(0, self._memory() - self._meters() * _EACH_METER)
 
     def end(self) -> None:
         """Leave the collector as it was found."""
@@ -48,17 +63,25 @@ class GarbageKeeper:
         gc.set_threshold(*self._before)
 
 
-async def keep_garbage_small(memory: Callable[[], int], every_s: float = 10.0) -> None:
-    """Look for ever, at most so much time apart.
+async def keep_garbage_small(
+    memory: Callable[[], int], meters: Callable[[], int] = lambda: 0, steps: int = 20, step_s: float = 0.5
+) -> None:
+    """Look for ever: at once, then every so many steps, and after each step that brought much.
 
     Args:
         memory: resident octets of this process.
-        every_s: seconds between two looks.
+        meters: how many are polled.
+        steps: between two looks at most.
+        step_s: seconds a step takes.
     """
-    keeper = GarbageKeeper(memory)
+    keeper = GarbageKeeper(memory, meters)
     try:
+        keeper.look()
         while True:
-            await asyncio.sleep(every_s)
+            for _ in range(steps):
+                await asyncio.sleep(step_s)
+                if keeper.has_much():
+                    break
             keeper.look()
     finally:
         keeper.end()

@@ -67,6 +67,8 @@ class WorkerMaker:
         self._counters = counters
         self._gate = ConnectionGate(polling.connections_per_s, polling.max_connections, time.monotonic)
         self._own: dict[str, PollingSettings] = {}
+        # One for all: each has 2.5 kB of state, and thousands of seeds take a start longer than the meters' rows.
+        self._chance = random.Random()
 
     def reload(self, polling: PollingSettings) -> None:
         """Take over new polling settings; the limits of all meters together stay."""
@@ -87,7 +89,7 @@ class WorkerMaker:
 
     def backoff(self) -> Backoff:
         """Delays before a crashed worker is made anew."""
-        return Backoff(backoff_settings(self._polling), random.Random())
+        return Backoff(backoff_settings(self._polling), self._chance)
 
     def worker(self, meter: Meter, sink: Sink) -> MeterWorker:
         """Make a meter's worker.
@@ -107,7 +109,7 @@ class WorkerMaker:
             lambda event: poller.discarded(event),  # noqa: PLW0108  (the poller is made of the client)
         )
         self._destinations.add(meter)
-        backoff = Backoff(backoff_settings(polling), random.Random())
+        backoff = Backoff(backoff_settings(polling), self._chance)
         poller = DLMSProductionPoller(
             meter.id, client, backoff, time.monotonic, time.time, poller_settings(polling), self._gate
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,6 +29,8 @@ from meterbridge.store.secrets import Vault
 # Below the smallest limit on bound values that SQLite builds have.
 BATCH = 500
 LONGEST_ERROR = 500
+# Rows made meters before the loop may go on: a few milliseconds' worth. A reload must not hold up the polls.
+_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,9 @@ class MeterRepository:
         with store_errors(self._engine.url):
             async with self._engine.connect() as connection:
                 rows = (await connection.execute(query)).mappings().all()
-        for row in rows:
+        for number, row in enumerate(rows, 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
             try:
                 good.append(meter_from_row(row, self._vault))
             except ConfigurationError as error:

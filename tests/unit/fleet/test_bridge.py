@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import pytest
 from meterbridge.errors import MeterNotFound
 from meterbridge.fleet import AlarmDesk, MultiMeterBridge, RunState
 from meterbridge.meter import Backoff, BackoffSettings, Trouble
-from meterbridge.model import MeterId
+from meterbridge.model import Meter, MeterId
 from meterbridge.store import Alarm, MeterProblem
 from tests.unit.fleet.fakes import FakeSource, Makers, meter
 
@@ -94,6 +95,44 @@ async def test_a_hanging_poll_is_broken_off(fleet: Fleet) -> None:
     assert (M1, "worker_hang") in fleet.desk.open
     await fleet.progress(1)
     assert len(fleet.make.pollers[M2]) == 1
+
+
+async def test_hundreds_of_meters_are_added_and_compared_piece_by_piece(fleet: Fleet) -> None:
+    turns = 0
+
+    async def turning() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    made_at: list[int] = []
+    compared_at: list[int] = []
+    fleet.make.prepare = lambda _poller: made_at.append(turns)
+
+    def compared(meter: Meter) -> object:
+        compared_at.append(turns)
+        return meter
+
+    fleet.bridge._identity = compared
+    fleet.source.meters = [meter(number) for number in range(1, 201)]
+    beside = asyncio.create_task(turning())
+    await fleet.bridge.reload()
+    assert max(Counter(made_at).values()) <= 25
+    compared_at.clear()
+    await fleet.bridge.reload()
+    assert len(compared_at) == 200
+    assert max(Counter(compared_at).values()) <= 25
+    beside.cancel()
+
+
+async def test_a_stop_while_meters_are_added_leaves_none_behind(fleet: Fleet) -> None:
+    fleet.source.meters = [meter(number) for number in range(1, 201)]
+    reloading = asyncio.create_task(fleet.bridge.reload())
+    await fleet.until(lambda: len(fleet.bridge.workers) > 50)
+    await fleet.bridge.stop()
+    await reloading
+    assert not fleet.bridge.workers
 
 
 async def test_waiting_for_a_connection_is_no_hang(fleet: Fleet) -> None:

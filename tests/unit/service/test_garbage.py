@@ -68,6 +68,50 @@ def test_a_frozen_cycle_is_found_when_memory_has_grown(keeper: GarbageKeeper, me
     assert not keeper.look()
 
 
+def test_what_meters_take_is_no_sign_of_cycles(memory: Memory) -> None:
+    meters = 0
+    keeper = GarbageKeeper(memory, lambda: meters)
+    try:
+        meters, memory.octets = 4000, (100 << 20) + 4000 * (40 << 10)
+        assert not keeper.look()
+        memory.octets += 90 << 20
+        assert keeper.look()
+    finally:
+        keeper.end()
+
+
+def test_much_is_looked_at_before_its_time(keeper: GarbageKeeper, memory: Memory) -> None:
+    assert not keeper.has_much()
+    memory.octets += 5 << 20
+    assert keeper.has_much()
+    keeper.look()
+    assert not keeper.has_much()
+
+
+def test_a_look_comes_after_so_many_steps_or_a_great_one(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept = 0
+    looks: list[int] = []
+
+    def look(_keeper: GarbageKeeper) -> None:
+        looks.append(slept)
+
+    monkeypatch.setattr(GarbageKeeper, "look", look)
+
+    async def sleep(_seconds: float) -> None:
+        nonlocal slept
+        slept += 1
+        if slept == 12:
+            memory.octets += 5 << 20
+        if slept == 13:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("meterbridge.service.garbage.asyncio.sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(keep_garbage_small(memory, steps=5))
+    # At once too: what was imported is no reason to stop the first polls.
+    assert looks == [0, 5, 10, 12]
+
+
 def test_the_collector_is_left_as_it_was_found(memory: Memory) -> None:
     before = gc.get_threshold()
 

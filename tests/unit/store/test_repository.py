@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from time import perf_counter
 
@@ -180,6 +181,30 @@ async def test_a_thousand_meters_are_recorded_in_one_transaction(
     assert commits == 2
     assert set((await repository.states()).values()) == {MeterState(5, "gone", 1)}
     assert elapsed < 5, "generous: it takes some ten milliseconds"
+
+
+async def test_many_rows_become_meters_piece_by_piece(
+    repository: MeterRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(120):
+        await repository.add(replace(NEW, name=f"m{number}"))
+    turns, made_at = 0, []
+
+    async def turning() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def made(row: sa.RowMapping, _vault: object) -> Meter:
+        made_at.append(turns)
+        return replace(NEW, id=MeterId(row["id"]))
+
+    monkeypatch.setattr("meterbridge.store.repository.meter_from_row", made)
+    beside = asyncio.create_task(turning())
+    assert len((await repository.load_meters()).meters) == 120
+    beside.cancel()
+    assert max(Counter(made_at).values()) <= 50
 
 
 async def test_concurrent_writers_wait_for_each_other(repository: MeterRepository) -> None:
