@@ -49,10 +49,10 @@ class ThingsBoardSite:
         self.outputs += [done.out, done.err]
         return done
 
-    async def typed(self, *arguments: str, **variables: str) -> Ended:
+    async def typed(self, *arguments: str, within_s: float = 90.0, **variables: str) -> Ended:
         """Run `meterbridge thingsboard …` as a process; what it printed is kept."""
         done = await asyncio.to_thread(
-            run, "thingsboard", *arguments, folder=self.folder, timeout=90.0, **self.variables, **variables
+            run, "thingsboard", *arguments, folder=self.folder, timeout=within_s, **self.variables, **variables
         )
         self.outputs += [done.out, done.err]
         return done

@@ -40,7 +40,7 @@ from meterbridge.thingsboard.rollout import (
 from meterbridge.thingsboard.server import Server, look_at
 
 _T = TypeVar("_T")
-_AT_ONCE = 8
+_AT_ONCE = 32
 _ON_THE_WAY_S = 2.0
 
 

@@ -21,6 +21,7 @@ from meterbridge.thingsboard.entities import Entities
 from meterbridge.thingsboard.payload import attributes, telemetry
 from meterbridge.thingsboard.provisioning import Foundation, MeterDevice, Provisioner
 from meterbridge.thingsboard.quantities import polled
+from meterbridge.thingsboard.sending import Publish, SharedSending
 
 RouteKind = Literal["device", "gateway", "broker"]
 ROUTE_KINDS: tuple[RouteKind, ...] = ("device", "gateway", "broker")
@@ -82,7 +83,7 @@ class Mqtt:
     port: int
     route_of: Callable[[Meter, str | None], Route]
     seen_timeout_s: float
-    publish: Callable[[Route, list[Row], float], Awaitable[None]] = publish_once
+    publish: Publish = publish_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +123,7 @@ class Rollout:
         self._mqtt = mqtt
         self._wall = wall
         self._sleep = sleep
-        # Connections under the gateway's token, one at a time.
-        self._shared = asyncio.Lock()
+        self._shared = SharedSending(mqtt.publish)
         self._hand_over = asyncio.Lock()
         self._taken_over: set[str] = set()
 
@@ -237,11 +237,8 @@ class Rollout:
         ]
         if reading is not None and payload is not None:
             rows.append(Row(2, meter.id, route.name, Kind.TELEMETRY, meter.device_name, reading.ts, payload, now))
-        if kind == "device":
-            await self._mqtt.publish(route, rows, self._mqtt.seen_timeout_s)
-        else:
-            async with self._shared:
-                await self._mqtt.publish(route, rows, self._mqtt.seen_timeout_s)
+        send = self._mqtt.publish if kind == "device" else self._shared
+        await send(route, rows, self._mqtt.seen_timeout_s)
         return reading, reason
 
     async def _appears(self, look: Callable[[], Awaitable[bool]]) -> bool:
