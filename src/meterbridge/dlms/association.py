@@ -45,6 +45,8 @@ _NEVER_CIPHERED = frozenset((acse.AARE, acse.RLRE, *SERVICE_ERRORS))
 _LISTS = int(Conformance.MULTIPLE_REFERENCES)
 _UNASKED = frozenset((0x0F, 0x18, 0xC2))
 """DataNotification, InformationReport, EventNotification."""
+_READY, _BUSY = State.READY, State.BUSY
+"""At hand: on the quick way looking a state up costs as much as comparing it."""
 _AWAITING = frozenset((State.ASSOCIATING, State.AUTHENTICATING, State.BUSY, State.RELEASING))
 """States in which an APDU of the meter is due."""
 _REPLY_TO_HLS = MethodDescriptor(15, LogicalName(b"\x00\x00\x28\x00\x00\xff"), 1)
@@ -151,18 +153,18 @@ class ClientAssociation:
         Raises:
             LocalProtocolError: as `get`.
         """
-        if self.state is State.READY:
+        if self.state is _READY:
             frame = self._fast.again(prepared)
             if frame is not None:
                 # READY to BUSY is a legal move: see the table.
-                self.state = State.BUSY
+                self.state = _BUSY
                 return frame
             if self._protection is None and (not prepared.several or self.takes_lists):
                 self._leave_fast_path()
                 invoke_id = self._invoke_id + 1 & xdlms.INVOKE_ID_MASK
                 frame = self._fast.send(prepared, invoke_id)
                 if frame is not None:
-                    self.state = State.BUSY
+                    self.state = _BUSY
                     self._invoke_id = invoke_id
                     return frame
         self._check_list(len(prepared.attributes))
@@ -306,7 +308,7 @@ class ClientAssociation:
         results = self._fast.receive(data)
         if results is not None:
             # BUSY to READY is a legal move: see the table.
-            self.state = State.READY
+            self.state = _READY
             return results
         self._leave_fast_path()
         self._link.receive_data(data)

@@ -47,18 +47,22 @@ class FastLink(Protocol):
 
 
 class _Layout:
-    """Where the values of an answer lie: choice and tag, then the value, for each result; all of fixed size."""
+    """Where the values of an answer lie: choice and tag, then the value, for each result; all of fixed size.
+
+    Choice and tag of a single result are part of the prefix; `marks` is then empty.
+    """
 
     __slots__ = ("checked", "length", "marks", "prefix", "start", "unpack_from")
 
     def __init__(self, data: bytes, start: int, codes: str, marks: tuple[int, ...], checked: int) -> None:
-        self.prefix = data[:start]
+        single = len(marks) == 1
+        self.start = start + 2 if single else start
+        self.prefix = data[: self.start]
         self.length = len(data)
-        self.start = start
-        self.marks = marks
+        self.marks = () if single else marks
         self.checked = checked
         # Choice and tag as one number: small ones exist already.
-        self.unpack_from = Struct(">" + "".join(f"H{code}" for code in codes)).unpack_from
+        self.unpack_from = Struct(">" + (codes if single else "".join(f"H{code}" for code in codes))).unpack_from
 
 
 class _Known:
@@ -186,10 +190,12 @@ class FastPath:
         layout = known.layout
         if layout is not None and len(data) == layout.length and data.startswith(layout.prefix):
             values = layout.unpack_from(data, layout.start)
-            if values[::2] == layout.marks and (self._check is None or self._check(data) == layout.checked):
-                self._awaited = None
-                self._next = known.following or self._follow(known)
-                return values[1::2]
+            if not layout.marks or values[::2] == layout.marks:
+                check = self._check
+                if check is None or check(data) == layout.checked:
+                    self._awaited = None
+                    self._next = known.following or self._follow(known)
+                    return values[1::2] if layout.marks else values
         self._received = data
         return None
 

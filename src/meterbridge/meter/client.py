@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from meterbridge.dlms import (
     AttributeDescriptor,
@@ -25,6 +25,8 @@ from meterbridge.meter.profile import ProfileReader, ProfileTable
 from meterbridge.meter.session import Session
 from meterbridge.model import Measurement, Quantity
 
+_Made = TypeVar("_Made")
+_Names = TypeVar("_Names")
 _SCALED_ATTRIBUTE = 2
 _MOST_PLANS = 64
 _ASSOCIATION_LN = AttributeDescriptor(15, LogicalName(b"\x00\x00\x28\x00\x00\xff"), 2)
@@ -90,7 +92,7 @@ class DLMSClient(Session):
         if self._association is not None and not self._takes_lists(self._association):
             self._plans = {names: plan for names, plan in self._plans.items() if plan.single}
 
-    async def read_measurement(self, name: str) -> Quantity:
+    def read_measurement(self, name: str) -> Coroutine[Any, Any, Quantity]:
         """Read one measurement, by name, OBIS code or `CLASS:OBIS:ATTRIBUTE`.
 
         Raises:
@@ -98,7 +100,11 @@ class DLMSClient(Session):
             DataAccessError: the meter has none, or refuses it.
             MeterError: as `get`.
         """
-        values, errors = await self.read_measurements((name,))
+        plan = self._plans.get((name,))
+        return self._learn_one(name) if plan is None else self._repeat(plan, plan.only, self._learn_one, name)
+
+    async def _learn_one(self, name: str) -> Quantity:
+        values, errors = await self._read_and_learn((name,))
         if errors:
             raise errors[name]
         return values[name]
@@ -117,13 +123,28 @@ class DLMSClient(Session):
         """
         wanted = None if names is None else tuple(names)
         plan = self._plans.get(wanted)
-        return self._read_and_learn(wanted) if plan is None else self._repeat(plan, wanted)
+        if plan is None:
+            return self._read_and_learn(wanted)
+        return self._repeat(plan, plan.readout, self._read_and_learn, wanted)
 
-    async def _repeat(self, plan: ReadPlan, names: tuple[str, ...] | None) -> Readout:
-        """Read again what was read before: what a poller does all day, hence without a step more than it takes."""
+    async def _repeat(
+        self,
+        plan: ReadPlan,
+        make: Callable[[Sequence[Any]], _Made],
+        learn: Callable[[_Names], Coroutine[Any, Any, _Made]],
+        names: _Names,
+    ) -> _Made:
+        """Read again what was read before: what a poller does all day, hence without a step more than it takes.
+
+        Args:
+            plan: what to ask.
+            make: what becomes of its results.
+            learn: the slow way to the same, where the quick one is not open.
+            names: what `learn` takes.
+        """
         association, transport = self._association, self._transport
         if association is None or transport is None or not self._turn.take_if_free():
-            return await self._read_and_learn(names)
+            return await learn(names)
         try:
             waiter = self._expect()
             transport.write(association.get_prepared(plan.prepared))
@@ -137,10 +158,10 @@ class DLMSClient(Session):
             self._waiter = None
             self._turn.give_back()
         if type(event) is tuple:
-            return plan.readout(event)
+            return make(event)
         if type(event) is RequestCompleted:
-            return plan.readout(event.results)
-        return await self._read_and_learn(names)
+            return make(event.results)
+        return await learn(names)
 
     async def _read_and_learn(self, names: tuple[str, ...] | None) -> Readout:
         """Read measurements one way or another, and plan a quick way for the next time."""

@@ -78,6 +78,20 @@ class ReadPlan:
         # Taken apart here and not for each value.
         self._parts = tuple((item.name, item.divisor, item.unit, item.logical_name, item) for item in self.items)
 
+    def only(self, results: Sequence[Any]) -> Quantity:
+        """Name the result of a single item.
+
+        Raises:
+            DataAccessError: the meter refused it.
+        """
+        [(_, divisor, unit, logical_name, item)] = self._parts
+        [value] = results
+        if type(value) is int and divisor:
+            return _new(Quantity, (value / divisor, unit, logical_name))
+        if isinstance(value, MeterError):
+            raise value
+        return item.quantity(value)
+
     def readout(self, results: Sequence[Any]) -> Readout:
         """Name the results, one for each item."""
         values: dict[str, Quantity] = {}
