@@ -228,3 +228,25 @@ def test_an_error_before_the_request_was_all_said_is_still_its_answer() -> None:
     assert str(event.results[0]) == "read-write-denied"
     assert association.next_event() is None
     assert association.data_to_send() == b"", "the rest is not said any more"
+    # Nor behind an event that comes before the next answer.
+    association.get((CUSTOMER,))
+    association.data_to_send()
+    event_frame = Frame(
+        CLIENT, SERVER, heard + 1 << 5 & 0xFF | (next_number + 1 & 7) << 1 | POLL_FINAL, LLC_RESPONSE + EVENT
+    )
+    association.receive_data(event_frame.encode())
+    assert association.next_event() == Notified(EVENT)
+    assert association.next_event() is None
+    assert association.data_to_send() == Frame(SERVER, CLIENT, (next_number + 2 & 7) << 5 | RR | POLL_FINAL).encode()
+
+
+def test_an_event_in_the_middle_of_the_meters_turn_is_not_polled_behind() -> None:
+    meter = Secondary(1, 0, "")
+    association = associated(meter)
+    association.get((CUSTOMER,))
+    association.receive_data(meter.take(association.data_to_send()))
+    assert association.next_event() is None
+    assert association.data_to_send(), "the first segment ended the meter's turn: polled"
+    association.receive_data(Frame(CLIENT, SERVER, Control.UI, LLC_RESPONSE + EVENT).encode())
+    assert association.next_event() == Notified(EVENT)
+    assert association.data_to_send() == b""
