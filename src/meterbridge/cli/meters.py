@@ -24,6 +24,10 @@ from meterbridge.meter import load_model, model_names
 from meterbridge.settings import load_settings
 from meterbridge.store import MeterRepository
 
+# Not worth a row.
+_USUAL: dict[str, object] = {"security_suite": 0, "referencing": "ln"}
+# Of these a no is worth one.
+_TOLD = ("has_password", "tb_enabled", "relay_allowed")
 _FROM_DATABASE = "this is what the database holds"
 
 
@@ -105,7 +109,7 @@ def _print_meters(meters: list[dict[str, Any]]) -> None:
 
 
 def show_meter(shape: dict[str, Any], as_json: bool) -> None:
-    """Print a meter as the API gives it."""
+    """Print a meter: as JSON all that the API gives, as a table what differs from nothing and from the usual."""
     if as_json:
         typer.echo(json.dumps(shape, ensure_ascii=False))
         return
@@ -116,10 +120,15 @@ def show_meter(shape: dict[str, Any], as_json: bool) -> None:
                 table.add_row(key, Text(f"{quantity['value']} {quantity['unit'] or ''}".rstrip()))
         elif name == "counters" and value:
             for key, number in value.items():
-                table.add_row(key, Text(_plain(number)))
-        else:
+                if number != "":
+                    table.add_row(key, Text(_plain(number)))
+        elif value not in (None, "", []) and not _is_usual(name, value):
             table.add_row(name, Text(printable(_time(value) if name == "last_seen" else _plain(value))))
     console().print(table)
+
+
+def _is_usual(name: str, value: object) -> bool:
+    return value == _USUAL[name] if name in _USUAL else value is False and name not in _TOLD
 
 
 def _plain(value: object) -> str:

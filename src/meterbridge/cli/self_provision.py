@@ -84,7 +84,7 @@ def _provision(
         host, port, f"{common.client_id_prefix}-provision-{shape['id']}", self_provisioning.USER_NAME,
         version=common.version, tls=common.tls, keepalive_s=common.keepalive_s,
     )  # fmt: skip
-    ours = _token_for(settings, device)
+    ours = _token_for(settings, f"{host}:{port} {credentials[0]} {device}", make_key=service is None)
     request = self_provisioning.request(device, *credentials, ours)
     answer = ask(endpoint, self_provisioning.REQUEST_TOPIC, request, self_provisioning.RESPONSE_TOPIC, timeout)
     try:
@@ -110,10 +110,10 @@ def _provision(
     return f"is the device {device!r} at {host}:{port}"
 
 
-def _token_for(settings: Settings, device: str) -> str | None:
-    """The token a device is to have, the same at each try; None where the key it comes from cannot be read."""
+def _token_for(settings: Settings, device: str, *, make_key: bool) -> str | None:
+    """The token a server's device is to have, the same at each try; None where the key it comes from cannot be had."""
     try:
-        return open_vault(settings.database).derive(f"access token of device {device}")
+        return open_vault(settings.database).derive(f"access token {device}", make_key=make_key)
     except ConfigurationError:
         return None
 

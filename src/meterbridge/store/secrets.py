@@ -72,7 +72,7 @@ class Vault:
             text: the secret.
             context: what it is, e.g. the column; the same must be given to decrypt.
         """
-        self._have_a_key()
+        self._have_a_key(True)
         name, key = next(iter(self._keys.items()))
         nonce = os.urandom(_NONCE_OCTETS)
         sealed = nonce + key.encrypt(nonce, text.encode(), context.encode())
@@ -103,12 +103,16 @@ class Vault:
         newest = next(iter(self._keys), None)
         return newest is not None and stored.startswith(f"{_MARK}{newest}:")
 
-    def derive(self, purpose: str) -> str:
+    def derive(self, purpose: str, *, make_key: bool) -> str:
         """Return a secret for a purpose, 22 letters, digits, - and _.
 
         The same key and purpose give the same secret, and nothing about the key can be told from it.
+
+        Args:
+            purpose: what it is for.
+            make_key: whether to make a key where there is none; not where the service may have it as a credential.
         """
-        self._have_a_key()
+        self._have_a_key(make_key)
         key = base64.b64decode(self._lines()[0])
         derived = HKDF(hashes.SHA256(), 16, salt=None, info=b"meterbridge " + purpose.encode()).derive(key)
         return base64.urlsafe_b64encode(derived).rstrip(b"=").decode()
@@ -129,9 +133,9 @@ class Vault:
             self._write(self._lines()[:1])
             self._refresh()
 
-    def _have_a_key(self) -> None:
+    def _have_a_key(self, make: bool) -> None:
         self._refresh()
-        if not self._keys and self._source.writable:
+        if not self._keys and make and self._source.writable:
             self._write([_new_key()], only_if_missing=True)
             self._refresh()
         if not self._keys:

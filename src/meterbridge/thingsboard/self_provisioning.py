@@ -42,8 +42,8 @@ def token(payload: bytes) -> str:
         raise CommandRefused("the server knows no device profile with this provision key and secret (NOT_FOUND)")
     if status == "FAILURE":
         raise DeviceRefused(
-            "the server refuses (FAILURE): a device of this name exists already, or the profile's provision strategy"
-            " does not allow it"
+            "the server refuses (FAILURE): a device of this name exists already (delete it there, or give its token to"
+            " `meterbridge edit` in METER_TB_TOKEN), or the profile's provision strategy does not allow it"
         )
     if status != "SUCCESS":
         raise CommandRefused(f"the server's answer has the status {str(status)[:40]!r}")

@@ -32,17 +32,24 @@ class SharedSending:
         """
         mine = (rows, asyncio.get_running_loop().create_future())
         self._waiting.setdefault(route.name, []).append(mine)
-        async with self._turn:
-            # Whoever had the turn before may have taken it along.
-            if not mine[1].done():
-                together = self._waiting.pop(route.name)
-                try:
-                    await self._send(route, together, timeout_s)
-                except BaseException:
-                    left = [item for item in together if item is not mine and not item[1].done()]
-                    self._waiting.setdefault(route.name, [])[:0] = left
-                    raise
-        await mine[1]
+        try:
+            async with self._turn:
+                # Whoever had the turn before may have taken it along.
+                if not mine[1].done():
+                    await self._send_all(route, timeout_s)
+            await mine[1]
+        finally:
+            # Given up, it must not go with a later turn.
+            mine[1].cancel()
+
+    async def _send_all(self, route: Route, timeout_s: float) -> None:
+        """Send what waits for a route; what is left of it when this is given up waits on."""
+        together = self._waiting.pop(route.name)
+        try:
+            await self._send(route, [item for item in together if not item[1].done()], timeout_s)
+        except BaseException:
+            self._waiting.setdefault(route.name, [])[:0] = [item for item in together if not item[1].done()]
+            raise
 
     async def _send(self, route: Route, together: _Waiting, timeout_s: float) -> None:
         try:
@@ -53,8 +60,9 @@ class SharedSending:
                 for item in together:
                     await self._send(route, [item], timeout_s)
                 return
-            _, done = together[0]
-            done.set_exception(error)
+            for _, done in together:
+                if not done.done():
+                    done.set_exception(error)
             return
         for _, done in together:
             if not done.done():

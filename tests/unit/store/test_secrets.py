@@ -70,14 +70,15 @@ def test_the_key_is_made_when_first_needed_and_is_nobody_elses(keys: Path, vault
 
 
 def test_what_is_derived_stays_the_same_differs_by_purpose_and_gives_no_key_away(keys: Path, vault: Vault) -> None:
-    one, other = vault.derive("one"), vault.derive("other")
-    assert len({one, other, Vault(KeySource(keys, writable=True)).derive("one")}) == 2
+    with pytest.raises(ConfigurationError, match="holds no key"):
+        vault.derive("one", make_key=False)
+    assert not keys.exists(), "it may be another's"
+    one, other = vault.derive("one", make_key=True), vault.derive("other", make_key=False)
+    assert len({one, other, Vault(KeySource(keys, writable=True)).derive("one", make_key=False)}) == 2
     assert all(len(text) == 22 for text in (one, other))
     assert one not in keys.read_text()
     vault.begin_rotation()
-    assert vault.derive("one") != one
-    with pytest.raises(ConfigurationError, match="holds no key"):
-        Vault(KeySource(keys.with_name("none"), writable=False)).derive("one")
+    assert vault.derive("one", make_key=False) != one
 
 
 def test_a_key_that_others_may_read_is_refused(keys: Path, vault: Vault) -> None:

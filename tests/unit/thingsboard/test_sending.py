@@ -82,3 +82,20 @@ async def test_who_is_cancelled_takes_nobody_along() -> None:
     wire.go_on.set()
     await second
     assert "b" in wire.sent[-1][1]
+
+
+async def test_who_gives_up_before_the_turn_sends_nothing_later() -> None:
+    wire = Wire()
+    sending = SharedSending(wire.publish)
+    wire.go_on.clear()
+    first, second, third = (asked(sending, device) for device in "abc")
+    await asyncio.sleep(0)
+    second.cancel()
+    await asyncio.sleep(0)
+    wire.refused = {"c"}
+    wire.go_on.set()
+    await first
+    with pytest.raises(DeliveryError):
+        await third
+    assert second.cancelled()
+    assert wire.sent == [(ONE.name, ["a"]), (ONE.name, ["c"])]
