@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -126,3 +127,26 @@ async def test_sigterm_releases_hundreds_of_associations_in_time(tmp_path: Path)
         async with asyncio.timeout(5):
             while any(server.connections for server in fleet.servers):
                 await asyncio.sleep(0.05)
+
+
+async def test_too_few_files_are_an_alarm_and_every_meter_is_read_all_the_same(tmp_path: Path) -> None:
+    ears = [Ears() for _ in range(100)]
+    await upgrade(f"sqlite+aiosqlite:///{tmp_path}/data/admin.db")
+    async with SimulatedFleet(FleetOptions(len(ears), port=0), ears) as fleet:
+        with closing(sqlite3.connect(tmp_path / "data" / "admin.db")) as connection, connection:
+            connection.executemany(INSERT, [(f"m{number}", port, 1) for number, port in enumerate(fleet.ports)])
+        process = start("run", folder=tmp_path, METERBRIDGE_LOG__LEVEL="error")
+        # At once: it looks at its limits when it has loaded.
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (64, 64))
+        try:
+            async with asyncio.timeout(30):
+                while any(len(each.said) < 2 for each in ears):
+                    await asyncio.sleep(0.1)
+        finally:
+            ended = await asyncio.to_thread(stop, process)
+    assert (ended.code, ended.err) == (0, "")
+    with closing(sqlite3.connect(tmp_path / "data" / "admin.db")) as connection:
+        [(text,)] = connection.execute("SELECT message FROM alarms WHERE alarm_type = 'too_few_files'")
+        errors = connection.execute("SELECT last_error FROM meters WHERE last_error LIKE '%open files%'").fetchall()
+    assert text.startswith("the limit of open files leaves 16 connections at once for 100 meters")
+    assert errors == []

@@ -21,14 +21,36 @@ def process_use() -> ProcessUse:
     return ProcessUse(time.process_time(), memory)
 
 
-def allow_files(wanted: int) -> None:
-    """Raise the limit of open files to as many, as far as the system allows."""
+# Database, outbox, log, pings and the API's own connections.
+_OWN_FILES = 1_280
+
+
+def allow_files(connections: int) -> int:
+    """Raise the limit of open files to what so many connections to meters take, as far as the system allows.
+
+    Returns:
+        How many files may be open now.
+    """
+    wanted = connections + _OWN_FILES
     # A connection for each meter soon passes the usual soft limit of 1024.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY:
         wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return max(soft, wanted)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+def room_for_meters(files: int, wanted: int) -> int:
+    """Return how many connections to meters there may be at once, so that the service itself has files left. Pure.
+
+    Args:
+        files: how many may be open.
+        wanted: connections that the settings allow.
+    """
+    # A service that cannot open its own files ends; a meter that waits for its turn is only late.
+    return max(1, min(wanted, max(files - _OWN_FILES, files // 2 - 16)))
 
 
 def make_folder(folder: Path) -> None:

@@ -46,6 +46,7 @@ class WorkerMaker:
         lateness: of all polls.
         overrides: what ThingsBoard says of a meter in place of the settings.
         counters: keeps invocation counters.
+        max_connections: open at most, all meters together.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class WorkerMaker:
         lateness: Histogram,
         overrides: Mapping[MeterId, Overrides],
         counters: CounterKeeper,
+        max_connections: int,
     ) -> None:
         polling = settings.polling
         self._polling = polling
@@ -65,7 +67,7 @@ class WorkerMaker:
         self._lateness = lateness
         self._overrides = overrides
         self._counters = counters
-        self._gate = ConnectionGate(polling.connections_per_s, polling.max_connections, time.monotonic)
+        self._gate = ConnectionGate(polling.connections_per_s, max_connections, time.monotonic)
         self._own: dict[str, PollingSettings] = {}
         # One for all: each has 2.5 kB of state, and thousands of seeds take a start longer than the meters' rows.
         self._chance = random.Random()

@@ -50,7 +50,7 @@ from meterbridge.service.counters import ServiceCounters
 from meterbridge.service.destinations import Destinations
 from meterbridge.service.hearing import Hearing
 from meterbridge.service.limits import history_limits, line_limits, open_vault, outbox_limits, route_settings
-from meterbridge.service.machine import allow_files, make_folder, process_use
+from meterbridge.service.machine import allow_files, make_folder, process_use, room_for_meters
 from meterbridge.service.making import WorkerMaker
 from meterbridge.service.mirror import AlarmMirror
 from meterbridge.service.outgoing import Outgoing
@@ -70,6 +70,7 @@ from meterbridge.store import (
     MetricsRepository,
     OverrideRepository,
     Overrides,
+    Severity,
     open_database,
 )
 
@@ -81,6 +82,8 @@ _INTERVALS_INTERVAL = 60.0
 # Seconds that the database is given when the service stops.
 _LAST_WRITES = 2.0
 _STATUS_FILE = "status.txt"
+TOO_FEW_FILES = "too_few_files"
+"""Alarm of the installation: the system does not allow the open files that its meters' connections take."""
 # Seconds that the thread of the loop waits at most for the interpreter: with the usual 5 ms, while the publisher works
 # through a window, every poll that falls due begins so much later.
 _SWITCH_INTERVAL = 0.001
@@ -129,6 +132,7 @@ class Service:
         self.network: NetworkMonitor | None = None
         self.broken = asyncio.Event()
         self.started_at = 0
+        self._room = settings.polling.max_connections
 
     # ---- what the rooms above look at, once it is started
 
@@ -210,7 +214,8 @@ class Service:
         self.started_at = round(time.time() * 1000)
         sys.setswitchinterval(_SWITCH_INTERVAL)
         make_folder(settings.outbox.path.parent)
-        allow_files(settings.polling.max_connections + 256)
+        files = allow_files(settings.polling.max_connections)
+        self._room = room_for_meters(files, settings.polling.max_connections)
         self._engine = await open_database(settings.database.url)
         self._repository = MeterRepository(self._engine, open_vault(settings.database))
         await _seal(self._repository, AccountRepository(self._engine, open_vault(settings.database)))
@@ -247,7 +252,7 @@ class Service:
         )
         self._run("counters", counters.run())
         maker = self._maker = WorkerMaker(
-            settings, self._destinations, self.history, self._lateness, self._overrides, counters
+            settings, self._destinations, self.history, self._lateness, self._overrides, counters, self._room
         )
         self.bridge = MultiMeterBridge(
             self._repository,
@@ -259,13 +264,17 @@ class Service:
         )
         await self._begin_to_hear(self.bridge, maker, self._engine)
         await self.bridge.start()
+        self._look_at_room()
         await self.roster.load(self._repository)
         self.network = NetworkMonitor(
             self._watched,
             self._reading,
             self.desk,
             NetworkLimits(
-                settings.network.ping_interval_s, settings.network.ping_timeout_s, settings.network.outage_after
+                settings.network.ping_interval_s,
+                settings.network.ping_timeout_s,
+                settings.network.outage_after,
+                max(1, min(200, files // 8)),
             ),
             await choose_pinger(),
         )
@@ -301,6 +310,18 @@ class Service:
         self._run("network", self.network.run())
         self._run("monitor", self.monitor.run())
         _log.info("service_started", meters=len(self.bridge.workers))
+
+    def _look_at_room(self) -> None:
+        """Tell of it when the system lets less meters be connected than there are."""
+        meters = len(self.fleet.workers)
+        if self._room < min(meters, self._settings.polling.max_connections):
+            text = (
+                f"the limit of open files leaves {self._room} connections at once for {meters} meters: each is given up"
+                " after its poll. Raise LimitNOFILE (ulimit -n)."
+            )
+            self.desk.raise_alarm(None, TOO_FEW_FILES, Severity.WARNING, text)
+        else:
+            self.desk.resolve(None, TOO_FEW_FILES)
 
     async def _begin_to_hear(self, bridge: MultiMeterBridge, maker: WorkerMaker, engine: AsyncEngine) -> None:
         """Make what takes commands and shared attributes, before a route brings any."""
@@ -373,6 +394,7 @@ class Service:
         if self._outbox is not None:
             await self._destinations.prepare(self.repository, self._outbox)
         result = await self.bridge.reload()
+        self._look_at_room()
         for meter in result.removed:
             self._reports.leave(meter)
             if self._shared is not None:

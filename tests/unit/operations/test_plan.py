@@ -122,6 +122,7 @@ CASES: list[tuple[str, Facts, list[str]]] = [
         [],
     ),
     ("database", replace(healthy(), alarms=(alarm(None, "database_failing"),)), ["database_failing"]),
+    ("few files", replace(healthy(), alarms=(alarm(None, "too_few_files"),)), ["too_few_files"]),
     ("outbox damaged", replace(healthy(), alarms=(alarm(None, "outbox_corrupt"),)), ["outbox_damaged"]),
     ("alarm without a rule", replace(healthy(), alarms=(alarm(None, "novel", severity="odd"),)), ["open_alarm"]),
     (
@@ -256,6 +257,7 @@ OF_THE_INSTALLATION = {
     "outbox_corrupt",
     "outbox_stranded",
     "database_failing",
+    "too_few_files",
     "route_down",
     "route_contested",
 }
@@ -278,6 +280,7 @@ DIAGNOSES = {
     "own_link": "own_link_gone",
     "route_contested": "token_shared",
     "route_down": "broker_down",
+    "too_few_files": "too_few_files",
     "silence": "meter_silent",
     "worker_crash": "worker_defect",
     "worker_hang": "worker_defect",
