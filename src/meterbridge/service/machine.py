@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import resource
 import time
 from pathlib import Path
@@ -51,6 +53,44 @@ def room_for_meters(files: int, wanted: int) -> int:
     """
     # A service that cannot open its own files ends; a meter that waits for its turn is only late.
     return max(1, min(wanted, max(files - _OWN_FILES, files // 2 - 16)))
+
+
+class Hold:
+    """A file that one process at a time may hold; the system lets go of it with the process, however that ends.
+
+    Args:
+        path: of the file; it is made, and stays.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+
+    def take(self) -> None:
+        """Take it.
+
+        Raises:
+            ConfigurationError: another process holds it, or it cannot be made.
+        """
+        try:
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigurationError(f"{self._path} cannot be made: {error.strerror}") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            raise ConfigurationError(
+                f"another service runs here: it holds {self._path}; stop it, or give this one a database and an"
+                " outbox.path of its own"
+            ) from None
+        self._file = file
+
+    def let_go(self) -> None:
+        """Let go of it, where it is held."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def make_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -50,7 +51,7 @@ from meterbridge.service.counters import ServiceCounters
 from meterbridge.service.destinations import Destinations
 from meterbridge.service.hearing import Hearing
 from meterbridge.service.limits import history_limits, line_limits, open_vault, outbox_limits, route_settings
-from meterbridge.service.machine import allow_files, make_folder, process_use, room_for_meters
+from meterbridge.service.machine import Hold, allow_files, make_folder, process_use, room_for_meters
 from meterbridge.service.making import WorkerMaker
 from meterbridge.service.mirror import AlarmMirror
 from meterbridge.service.outgoing import Outgoing
@@ -73,6 +74,7 @@ from meterbridge.store import (
     Severity,
     open_database,
 )
+from meterbridge.store.engine import database_url, sqlite_file
 
 _log = structlog.get_logger(__name__)
 _Part = TypeVar("_Part")
@@ -98,6 +100,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._holds: list[Hold] = []
         self._engine: AsyncEngine | None = None
         self._repository: MeterRepository | None = None
         self._alarms: AlarmRepository | None = None
@@ -213,7 +216,7 @@ class Service:
         settings = self._settings
         self.started_at = round(time.time() * 1000)
         sys.setswitchinterval(_SWITCH_INTERVAL)
-        make_folder(settings.outbox.path.parent)
+        self._hold_files(settings.outbox.path, sqlite_file(database_url(settings.database.url)))
         files = allow_files(settings.polling.max_connections)
         self._room = room_for_meters(files, settings.polling.max_connections)
         self._engine = await open_database(settings.database.url)
@@ -322,6 +325,15 @@ class Service:
             self.desk.raise_alarm(None, TOO_FEW_FILES, Severity.WARNING, text)
         else:
             self.desk.resolve(None, TOO_FEW_FILES)
+
+    def _hold_files(self, *files: Path | None) -> None:
+        """Keep other services off: two would poll each meter twice, and empty one outbox over two connections."""
+        for file in files:
+            if file is not None and str(file) != ":memory:":
+                make_folder(file.parent)
+                hold = Hold(file.with_name(f"{file.name}.lock"))
+                hold.take()
+                self._holds.append(hold)
 
     async def _begin_to_hear(self, bridge: MultiMeterBridge, maker: WorkerMaker, engine: AsyncEngine) -> None:
         """Make what takes commands and shared attributes, before a route brings any."""
@@ -434,6 +446,9 @@ class Service:
             except TimeoutError:
                 _log.error("record_failed", reason="the database does not answer")
             await self._engine.dispose()
+        for hold in self._holds:
+            hold.let_go()
+        self._holds.clear()
         _log.info("service_stopped", **{name: getattr(self.counters, name) for name in ServiceCounters.__slots__})
 
     def _alarm_changed(self, change: AlarmChange) -> None:
