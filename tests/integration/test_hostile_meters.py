@@ -184,7 +184,8 @@ async def test_floods_of_frames_out_of_turn(octets: bytes) -> None:
         await refused(meter, QUICK, ResponseTimeout)
 
 
-@pytest.mark.parametrize("size", [1, 900])
+# So small that the time ends before the bound on octets does, on a machine however fast.
+@pytest.mark.parametrize("size", [1, 20])
 @pytest.mark.parametrize("framing", FRAMINGS)
 async def test_data_blocks_without_end(framing: str, size: int) -> None:
     number = 0

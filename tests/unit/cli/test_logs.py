@@ -17,9 +17,17 @@ from meterbridge.settings import LogSettings
 
 @pytest.fixture(autouse=True)
 def _as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
+    root, uvicorn = logging.getLogger(), logging.getLogger("uvicorn.error")
     before, level = root.handlers[:], root.level
+    # Where a server with uvicorn's own configuration ran before, its loggers keep what they hear.
+    parent = logging.getLogger("uvicorn")
+    kept = [(each, each.propagate, each.level) for each in (parent, uvicorn)]
+    for each in (parent, uvicorn):
+        each.propagate = True
     yield
+    for each, propagate, quiet in kept:
+        each.propagate = propagate
+        each.setLevel(quiet)
     for handler in root.handlers[:]:
         if handler not in before:
             root.removeHandler(handler)
