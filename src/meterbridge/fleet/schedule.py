@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 
 _GOLDEN = 0.6180339887498949
+_SLOT_S = 0.02
+_FEWEST_SLOTS = 10
 
 
 def phase_of(number: int, period: float) -> float:
     """Spread meters over a period: consecutive numbers come to lie far apart, whatever their count.
+
+    They lie on a grid of 20 ms, where the period has ten of them or more: what falls due together wakes the loop once.
 
     Args:
         number: any whole number, the meter's id.
@@ -17,7 +21,9 @@ def phase_of(number: int, period: float) -> float:
     Returns:
         0 up to `period`, seconds.
     """
-    return number * _GOLDEN % 1.0 * period
+    share = number * _GOLDEN % 1.0
+    slots = int(period / _SLOT_S)
+    return int(share * slots) * _SLOT_S if slots >= _FEWEST_SLOTS else share * period
 
 
 class Schedule:

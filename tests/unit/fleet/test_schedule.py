@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,3 +34,12 @@ def test_a_thousand_meters_are_spread_evenly() -> None:
         tenths[int(phase_of(number, 1.0) * 10)] += 1
     assert min(tenths) >= 98
     assert max(tenths) <= 102
+
+
+def test_meters_fall_due_together_on_a_grid_where_their_period_has_room_for_one() -> None:
+    for period, slots in ((1.0, 50), (10.0, 500), (0.2, 10)):
+        phases = Counter(round(phase_of(number, period) * 1000, 6) for number in range(1, 10_001))
+        assert len(phases) == slots
+        assert all(phase % 20 == 0 and 0 <= phase < period * 1000 for phase in phases)
+        assert max(phases.values()) - min(phases.values()) <= 10_000 / slots * 0.1 + 2
+    assert len({phase_of(number, 0.1) for number in range(100)}) == 100
