@@ -216,10 +216,13 @@ class Service:
         settings = self._settings
         self.started_at = round(time.time() * 1000)
         sys.setswitchinterval(_SWITCH_INTERVAL)
-        self._hold_files(settings.outbox.path, sqlite_file(database_url(settings.database.url)))
+        make_folder(settings.outbox.path.parent)
+        self._hold_file(settings.outbox.path)
         files = allow_files(settings.polling.max_connections)
         self._room = room_for_meters(files, settings.polling.max_connections)
         self._engine = await open_database(settings.database.url)
+        if (file := sqlite_file(database_url(settings.database.url))) is not None and str(file) != ":memory:":
+            self._hold_file(file)
         self._repository = MeterRepository(self._engine, open_vault(settings.database))
         await _seal(self._repository, AccountRepository(self._engine, open_vault(settings.database)))
         await self._choose_routes()
@@ -326,14 +329,11 @@ class Service:
         else:
             self.desk.resolve(None, TOO_FEW_FILES)
 
-    def _hold_files(self, *files: Path | None) -> None:
+    def _hold_file(self, file: Path) -> None:
         """Keep other services off: two would poll each meter twice, and empty one outbox over two connections."""
-        for file in files:
-            if file is not None and str(file) != ":memory:":
-                make_folder(file.parent)
-                hold = Hold(file.with_name(f"{file.name}.lock"))
-                hold.take()
-                self._holds.append(hold)
+        hold = Hold(file.with_name(f"{file.name}.lock"))
+        hold.take()
+        self._holds.append(hold)
 
     async def _begin_to_hear(self, bridge: MultiMeterBridge, maker: WorkerMaker, engine: AsyncEngine) -> None:
         """Make what takes commands and shared attributes, before a route brings any."""
