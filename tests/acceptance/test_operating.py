@@ -221,18 +221,6 @@ def test_the_database_is_checked_backed_up_and_upgraded(site: Site) -> None:
     assert (checked.code, "port must be" in checked.out) == (1, True)
 
 
-def test_two_meters_with_one_token_are_shown_wherever_meters_are(site: Site) -> None:
-    for name in ("First", "Second", "Third"):
-        token = {"METER_TB_TOKEN": SECRET if name != "Third" else "another"}
-        assert site.typed("add", name, "192.0.2.1", **token).code == 0
-    text = "it has the same tb_token as meter 1 (First): it is not polled"
-    checked = site.typed("db", "check")
-    assert (checked.code, checked.out) == (1, f"meter 2 (Second): {text}\n")
-    assert f"meterbridge: meter 2 (Second) cannot be used: {text}\n" in site.typed("list").err
-    assert site.typed("edit", "First", "--status", "inactive").code == 0
-    assert site.typed("db", "check").code == 0
-
-
 def test_a_legacy_configuration_becomes_a_meter(site: Site) -> None:
     legacy = {"dlms_host": "192.0.2.10", "dlms_port": 3333, "mqtt_host": "127.0.0.1", "mqtt_port": 1883}
     legacy |= {"access_token": SECRET, "measurements": ["voltage_l1", "moon_phase"]}
